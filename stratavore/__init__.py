@@ -1,0 +1,3 @@
+"""Stratavore: a local supervisor for AI coding-agent sessions."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,91 @@
+"""The agents: how each kind of agent CLI is started, resumed, stopped and typed to.
+
+Rule 1: one file per agent and one row of AGENTS; nothing else of Stratavore knows an agent by its name.
+Rule 2: this room is standard library and msgspec; it knows nothing of the daemon.
+"""
+
+from collections.abc import Mapping
+from shutil import which
+from typing import Protocol
+
+from stratavore.agents.agent import (
+    Agent,
+    Launch,
+    Live,
+    Plain,
+    Process,
+    Profile,
+    Start,
+    Step,
+    Traces,
+    Typing,
+    find_program,
+)
+from stratavore.agents.claude import Claude
+from stratavore.agents.codex import Codex
+from stratavore.agents.gemini import Gemini
+from stratavore.agents.opencode import OpenCode
+from stratavore.agents.shell import Shell
+from stratavore.errors import Misconfigured, NotFound
+
+__all__ = [
+    "AGENTS",
+    "PARENT_MARKERS",
+    "Agent",
+    "Launch",
+    "Live",
+    "Plain",
+    "Process",
+    "Profile",
+    "Start",
+    "Step",
+    "Traces",
+    "Typing",
+    "find_program",
+    "first_on_path",
+    "resolve",
+]
+
+AGENTS: Mapping[str, Agent] = {
+    "claude": Claude(),
+    "codex": Codex(),
+    "gemini": Gemini(),
+    "opencode": OpenCode(),
+    "shell": Shell(),
+}
+
+PARENT_MARKERS = frozenset(marker for agent in AGENTS.values() for marker in agent.parent_markers)
+"""Variables that an agent sets for its children. A runner that is launched from inside an agent must not see them."""
+
+
+class NamedProfile(Profile, Protocol):
+    """A profile as the configuration has it."""
+
+    @property
+    def agent(self) -> str:
+        """The agent it is made of; empty: the one of the profile's name."""
+
+
+def resolve(name: str, profiles: Mapping[str, NamedProfile]) -> tuple[Agent, Profile]:
+    """The agent of a name, which is a profile's or an agent's own, and the profile it runs with.
+
+    Raises:
+        NotFound: no agent and no profile has the name.
+        Misconfigured: the profile is made of an agent that does not exist.
+    """
+    profile = profiles.get(name)
+    agent = AGENTS.get((profile and profile.agent) or name)
+    if agent is not None:
+        return agent, profile or Plain()
+    if profile is not None:
+        known = ", ".join(AGENTS)
+        raise Misconfigured(f"[agents.{name}] is made of {profile.agent or name!r}, which is none of {known}")
+    known = ", ".join(sorted({*AGENTS, *profiles}))
+    raise NotFound(f"no agent is called {name!r}; known are {known}", remedy="name one of these with --agent")
+
+
+def first_on_path(env: Mapping[str, str]) -> str:
+    """The first agent whose program is on the PATH of this environment, else the shell."""
+    path = env.get("PATH", "")
+    found = (name for name, agent in AGENTS.items() if agent.program and which(agent.program, path=path))
+    return next(found, "shell")

@@ -1,0 +1,251 @@
+"""What an agent is to Stratavore: how it is started, resumed, stopped and typed to, and what its files say.
+
+Rule 1: an adapter describes; it starts, signals and writes nothing, and reads at most the agent's own files.
+Rule 2: the agents' interfaces change often: what is not understood is unknown, never idle, never zero.
+Rule 3: nothing of the user's configuration of an agent is edited; what we need is passed on the command line.
+"""
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from stratavore.errors import Invalid
+from stratavore.model import Activity
+
+LONGEST_ARGUMENT_BYTES = 128 * 1024 - 1
+"""MAX_ARG_STRLEN of execve(2), with its closing NUL."""
+
+CONTINUE = "Continue where you left off."
+"""What a headless agent that is restarted in the middle of its task is told."""
+
+Process = tuple[int, int]
+"""Pid and start time in clock ticks (field 22 of /proc/PID/stat)."""
+
+
+class Profile(Protocol):
+    """What the configuration may say of an agent, in `[agents.NAME]`; empty means the agent's own choice."""
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """The program and its first arguments, in place of the agent's own."""
+
+    @property
+    def model(self) -> str: ...
+    @property
+    def permission_mode(self) -> str: ...
+    @property
+    def home(self) -> str:
+        """The account directory."""
+
+    @property
+    def env(self) -> Mapping[str, str]: ...
+
+
+class Plain(msgspec.Struct, frozen=True):
+    """The profile of an agent of which the configuration says nothing."""
+
+    argv: tuple[str, ...] = ()
+    model: str = ""
+    permission_mode: str = ""
+    home: str = ""
+    env: dict[str, str] = {}
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """What an adapter is asked with: one run that is about to begin.
+
+    `env` is the runner's environment, in which the agent's files are looked for. `extra` is what stood after `--`.
+    `session_id` is the conversation of the run before, or the one that `new_session_id` gave to a first run.
+    """
+
+    name: str
+    cwd: str
+    runner_dir: Path
+    env: Mapping[str, str]
+    tty: bool = True
+    prompt: str | None = None
+    extra: tuple[str, ...] = ()
+    session_id: str | None = None
+    is_restart: bool = False
+    profile: Profile = Plain()
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What is run: `env` goes over the runner's environment, `files` are written (0600) below `runner_dir` first.
+
+    `program` is the agent's own where `argv` begins with another that leads to it. `session_id` is None where the agent
+    does not tell before it runs; `find_session` may know it later.
+    """
+
+    argv: tuple[str, ...]
+    program: str = ""
+    env: dict[str, str] = {}
+    files: dict[str, str] = {}
+    session_id: str | None = None
+
+
+class Step(msgspec.Struct, frozen=True, kw_only=True):
+    """One rung of a polite stop: type the keys or send the signal, then wait so long for the end."""
+
+    keys: bytes = b""
+    signal: int = 0
+    to_group: bool = False
+    wait_seconds: float
+
+
+class Typing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a prompt is typed: `clear`, the text (pasted where the program asked for that), a pause, `enter`.
+
+    Without the pause the agents take `enter` for a part of what was pasted.
+    """
+
+    clear: bytes = b""
+    pause_seconds: float = 0.0
+    enter: bytes = b"\r"
+    interrupt: bytes = b"\x1b"
+
+
+class Live(msgspec.Struct, frozen=True, kw_only=True):
+    """What a living agent says of itself; `said` is in its own words."""
+
+    activity: Activity
+    session_id: str | None = None
+    said: str = ""
+
+
+class Traces(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run left behind, for finding its conversation: its living processes, its start, the end of its output.
+
+    `taken` are the conversations that are known to be other runners'.
+    """
+
+    since: float
+    processes: Sequence[Process] = ()
+    output_tail: str = ""
+    taken: frozenset[str] = frozenset()
+
+
+class Agent(Protocol):
+    """A kind of agent CLI. Those that are explicit subclasses inherit what is the same for most."""
+
+    name: str
+    program: str
+    """The program that is run unless the profile names another; empty where each start says its own."""
+    remedy: str
+    """What to do when the program is missing."""
+    home_variable: str = ""
+    """The variable that moves the account directory; empty if there is none."""
+    parent_markers: tuple[str, ...] = ()
+    """What the agent sets for its children, to be dropped from a caller's environment: an agent that finds these
+    believes that it runs inside another one."""
+    typing: Typing = Typing()
+    is_prompted: bool = True
+    """A headless run needs a prompt."""
+
+    def new_session_id(self) -> str | None:
+        """An id for a new conversation; None if the agent makes its own."""
+        return None
+
+    def launch(self, start: Start) -> Launch:
+        """What to run, for a new conversation or to continue one.
+
+        Raises:
+            Invalid: the agent cannot be started so.
+        """
+        ...
+
+    def can_resume(self, start: Start) -> bool:
+        """The conversation `start.session_id` exists, so it must be resumed, and can be."""
+        return False
+
+    def find_session(self, start: Start, traces: Traces) -> str | None:
+        """The conversation that a run is or was in, if its traces leave no doubt."""
+        return start.session_id
+
+    def live(self, processes: Sequence[Process], start: Start) -> Live | None:
+        """What the agent says of itself; None if it says nothing."""
+        return None
+
+    def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
+        """How the run `argv` is asked to end; after the last step it is killed. The waits add up to the grace."""
+        ...
+
+    def succeeded(self, exit_code: int, *, tty: bool, output_tail: str) -> bool:
+        """Whether a run that ended by itself did what it was to do; `output_tail` are its last lines."""
+        return exit_code == 0
+
+
+def find_program(start: Start, launch: Launch) -> str | None:
+    """The program that a launch runs, found as the runner would find it: by the PATH of its own environment."""
+    program = launch.program or launch.argv[0]
+    if "/" in program:
+        program = str(Path(start.cwd, program))
+    path = launch.env.get("PATH", start.env.get("PATH", ""))
+    return shutil.which(program, path=path)
+
+
+def command(agent: Agent, start: Start) -> tuple[str, ...]:
+    """The program and its first arguments."""
+    return start.profile.argv or (agent.program,)
+
+
+def account_env(agent: Agent, start: Start) -> dict[str, str]:
+    """What a profile adds to the environment.
+
+    Raises:
+        Invalid: the profile names an account directory, and the agent has none.
+    """
+    env = dict(start.profile.env)
+    if start.profile.home:
+        if not agent.home_variable:
+            raise Invalid(f"{agent.name} has no account directory", remedy="take `home` out of its profile")
+        env[agent.home_variable] = _expand(start.profile.home, start.env)
+    return env
+
+
+def account_dir(agent: Agent, start: Start, default: str) -> Path:
+    """The account directory that the run sees: where the agent keeps its conversations."""
+    env = {**start.env, **account_env(agent, start)}
+    return Path(env.get(agent.home_variable) or _expand(default, env))
+
+
+def first_prompt(start: Start, *, resumed: bool) -> str | None:
+    """What the agent is told as it starts, checked for what an argument may be.
+
+    The prompt of a runner is submitted once. A headless agent that is restarted is told to go on; if there is no
+    conversation to go on with, it never took its prompt, and is given it again.
+
+    Raises:
+        Invalid: it has no prompt and needs one, or the prompt cannot be an argument.
+    """
+    if start.is_restart and start.tty:
+        return None
+    prompt = CONTINUE if start.is_restart and resumed else start.prompt
+    if prompt is None:
+        if not start.tty:
+            raise Invalid("an agent without a terminal needs a prompt", remedy="give it one with --prompt")
+        return None
+    if "\0" in prompt:
+        raise Invalid("the prompt contains a NUL character", remedy="give the prompt as plain text")
+    if len(prompt.encode()) > LONGEST_ARGUMENT_BYTES:
+        remedy = "put it in a file and let the prompt name that file"
+        raise Invalid(f"the prompt is longer than {LONGEST_ARGUMENT_BYTES} bytes", remedy=remedy)
+    return prompt
+
+
+def names_one_of(extra: Sequence[str], options: Sequence[str]) -> bool:
+    """Whether the user's own arguments hold one of these options, as `--option` or as `--option=value`."""
+    return any(argument.partition("=")[0] in options for argument in extra)
+
+
+def option(flag: str, value: str) -> tuple[str, ...]:
+    """The flag and its value, or nothing if the value is empty."""
+    return (flag, value) if value else ()
+
+
+def _expand(path: str, env: Mapping[str, str]) -> str:
+    """`~` as the runner's own HOME, which need not be ours."""
+    return env.get("HOME", "/") + path[1:] if path == "~" or path.startswith("~/") else path

@@ -1,0 +1,1 @@
+"""The doors of the daemon: routes, and the servers that answer them."""

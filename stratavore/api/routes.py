@@ -1,0 +1,38 @@
+"""Which verb answers which route."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from stratavore import input, launching, projects, runners, status, upkeep
+
+Verb = Callable[..., Awaitable[Any]]
+"""`verb(context, asker, request, **names in the path)`."""
+
+VERBS: Mapping[str, Verb] = {
+    "status": status.status,
+    "daemon_status": status.daemon_status,
+    "stop_daemon": upkeep.stop_daemon,
+    "list_projects": projects.list_projects,
+    "new_project": projects.new_project,
+    "get_project": projects.get_project,
+    "edit_project": projects.edit_project,
+    "delete_project": projects.delete_project,
+    "list_runners": runners.list_runners,
+    "launch": launching.launch,
+    "get_runner": runners.get_runner,
+    "rename_runner": runners.rename_runner,
+    "remove_runners": runners.remove_runners,
+    "list_runs": runners.list_runs,
+    "explain_runner": status.explain_runner,
+    "stop_runners": runners.stop_runners,
+    "kill_runners": runners.kill_runners,
+    "pause_runners": runners.pause_runners,
+    "unpause_runners": runners.unpause_runners,
+    "restart_runners": runners.restart_runners,
+    "send_input": input.send_input,
+    "interrupt_runner": input.interrupt_runner,
+    "list_events": status.list_events,
+    "reconcile": upkeep.reconcile,
+    "disk_use": upkeep.disk_use,
+    "prune": upkeep.prune,
+}

@@ -1,0 +1,126 @@
+"""HTTP over the control socket: every row of ROUTES, answered by its verb.
+
+Rule 1: this is one of the four places that catch every exception. What a user can meet becomes its own status and
+body; anything else is a bug: logged with its traceback, answered as "internal".
+Rule 2: nothing is read of a peer that is another user.
+Rule 3: a request is small and finishes: 1 MiB at most, and nobody waits longer than the protocol allows.
+"""
+
+import logging
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from stratavore import __version__
+from stratavore.api.routes import VERBS, Verb
+from stratavore.auth import identify, permit
+from stratavore.context import Context
+from stratavore.errors import Invalid, Misconfigured, NotFound, StratavoreError
+from stratavore.protocol import ROUTES, Route
+
+log = logging.getLogger(__name__)
+
+VERSION_HEADER = "Stratavore-Version"
+_LARGEST_BODY = 1 << 20
+_SOCKET_BACKLOG = 512
+_encoder = msgspec.json.Encoder()
+
+_Handler = Any
+
+
+class Server:
+    """The control socket, open from `start` to `close`."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        app = web.Application(client_max_size=_LARGEST_BODY)
+        for route in ROUTES:
+            app.router.add_route(route.method, route.path, self._answer(route, VERBS[route.name]))
+        app.router.add_route("*", "/{rest:.*}", _unknown)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+
+    async def start(self) -> None:
+        """Listen; an old socket file is replaced, which is safe under the daemon's lock."""
+        sock = bind(self._context.paths.socket)
+        await self._runner.setup()
+        await web.SockSite(self._runner, sock, backlog=_SOCKET_BACKLOG).start()
+
+    async def close(self) -> None:
+        """Answer what is under way, and stop listening."""
+        await self._runner.cleanup()
+        self._context.paths.socket.unlink(missing_ok=True)
+
+    def _answer(self, route: Route, verb: Verb) -> _Handler:
+        decoder = msgspec.json.Decoder(route.request)
+
+        async def answer(http: web.Request) -> web.Response:
+            try:
+                asker = identify(_socket_of(http), "cli", self._context.shims.pids())
+                permit(asker, route, runners_may_control=self._context.config.runners.runners_may_control)
+                request = await _request_of(http, route, decoder)
+                result = await verb(self._context, asker, request, **http.match_info)
+                return _reply(200, _encoder.encode(result))
+            except StratavoreError as error:
+                return _reply(error.http_status, _encoder.encode(error.as_dict()))
+            except msgspec.ValidationError as error:
+                return _refusal(Invalid(f"{route.name}: {error}"))
+            except web.HTTPException:
+                raise
+            except Exception:
+                log.exception("a verb failed", extra={"verb": route.name})
+                return _refusal(StratavoreError("internal error"))
+
+        return answer
+
+
+def bind(path: Path) -> socket.socket:
+    """A listening-to-be socket at `path`, 0600 from its first moment, however long the path is.
+
+    Raises:
+        Misconfigured: something that is no socket is in its place.
+    """
+    if os.path.lexists(path):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            raise Misconfigured(f"{path} is in the way and is no socket", remedy=f"look what it is, then rm {path}")
+        path.unlink()
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    umask = os.umask(0o177)
+    try:
+        sock.bind(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.umask(umask)
+        os.close(directory)
+    return sock
+
+
+def _socket_of(http: web.Request) -> Any:
+    if http.transport is None:
+        raise Invalid("the connection was closed")
+    return http.transport.get_extra_info("socket")
+
+
+async def _request_of(http: web.Request, route: Route, decoder: "msgspec.json.Decoder[Any]") -> Any:
+    if route.method in ("GET", "DELETE"):
+        return msgspec.convert(dict(http.query), route.request, strict=False)
+    body = await http.read()
+    return decoder.decode(body or b"{}")
+
+
+async def _unknown(http: web.Request) -> web.Response:
+    return _refusal(NotFound(f"there is no {http.method} {http.path}", remedy="ask another version of the daemon"))
+
+
+def _refusal(error: StratavoreError) -> web.Response:
+    return _reply(error.http_status, _encoder.encode(error.as_dict()))
+
+
+def _reply(status: int, body: bytes) -> web.Response:
+    return web.Response(
+        status=status, body=body, content_type="application/json", headers={VERSION_HEADER: __version__}
+    )

@@ -1,0 +1,137 @@
+"""`daemon`: the supervising process itself.
+
+Rule: stopping or restarting it touches no runner, unless `--runners` says so.
+"""
+
+import sys
+from typing import Any
+
+import click
+
+from stratavore import control
+from stratavore.cli import humane
+from stratavore.cli.asking import here, read
+from stratavore.cli.options import config_option, json_option, yes_option
+from stratavore.cli.output import note, say, show_facts, show_json
+from stratavore.cli.program import config_file
+from stratavore.errors import DaemonUnreachable
+
+STOP_ALL_SECONDS = 600.0
+"""How long the daemon may take to stop every runner: their graces run at the same time."""
+
+
+@click.group
+def daemon() -> None:
+    """Run, start, stop, restart or look at the daemon."""
+
+
+@daemon.command
+@config_option
+@click.pass_context
+def run(ctx: click.Context) -> None:
+    """Be the daemon, in the foreground (for service managers)."""
+    from stratavore.daemon import run as run_daemon
+
+    ctx.exit(run_daemon(here(), config_file()))
+
+
+@daemon.command
+@config_option
+@json_option
+def start(as_json: bool) -> None:
+    """Start the daemon, unless it runs."""
+    from stratavore import autostart
+
+    started = autostart.start(here(), config_file())
+    if not started:
+        autostart.ensure_daemon(here(), config_file())  # an older one is restarted
+    found = control.ask(here(), "daemon_status")
+    if as_json:
+        show_json(found)
+    else:
+        say(f"the daemon {'runs now' if started else 'was running'}, pid {found['pid']}")
+
+
+@daemon.command
+@click.option("--runners", is_flag=True, help="Stop every runner too.")
+@yes_option
+def stop(runners: bool, yes: bool) -> None:
+    """End the daemon; the runners live on, and nothing but a person starts it again."""
+    from stratavore.autostart import wait_until_gone
+
+    try:
+        living = len(control.ask(here(), "list_runners"))
+        if runners:
+            _confirm_all(living, yes)
+        control.ask(here(), "stop_daemon", runners=runners, timeout=STOP_ALL_SECONDS)
+    except DaemonUnreachable:
+        wait_until_gone(here(), timeout=1.0)  # one that is silent is told so
+        _leave_stop_mark()
+        say("the daemon was not running")
+        return
+    wait_until_gone(here(), timeout=STOP_ALL_SECONDS)
+    left = (
+        "" if not living or runners else f"; {_living(living)} on, `stratavore daemon start` finds them again"
+    )
+    say(f"the daemon has ended{left}")
+
+
+@daemon.command
+@config_option
+@json_option
+def restart(as_json: bool) -> None:
+    """End the daemon and start it anew; no runner notices."""
+    from stratavore import autostart
+
+    try:
+        control.ask(here(), "stop_daemon", restart=True)
+    except DaemonUnreachable:
+        note("the daemon was not running")
+    autostart.wait_until_gone(here())
+    autostart.start(here(), config_file())
+    found = control.ask(here(), "daemon_status")
+    show_json(found) if as_json else say(f"the daemon runs anew, pid {found['pid']}")
+
+
+@daemon.command
+@json_option
+def status(as_json: bool) -> None:
+    """Whether the daemon runs, and how it does."""
+    found = read("daemon_status", quiet=not as_json)
+    show_json(found) if as_json else _show(found)
+
+
+def _show(found: dict[str, Any]) -> None:
+    if found["pid"] is None:
+        say(f"the daemon is not running; {humane.plural(found['runners'], 'runner')} as of its last write")
+        return
+    show_facts(
+        [
+            ("pid", str(found["pid"])),
+            ("version", found["version"]),
+            ("started", humane.ago(found["started_at"])),
+            ("runners", str(found["runners"])),
+            ("holders", str(found["shims"])),
+            ("database", found["database"]),
+            ("healthy", "yes" if found["healthy"] else "no"),
+        ]
+    )
+
+
+def _confirm_all(living: int, yes: bool) -> None:
+    """Say what `--runners` will do; on a terminal, ask."""
+    what = f"This stops {humane.plural(living, 'runner')} and then the daemon."
+    if yes or not sys.stdin.isatty():
+        note(what)
+    else:
+        click.confirm(f"{what} Go on?", abort=True, err=True)
+
+
+def _living(count: int) -> str:
+    return "1 runner lives" if count == 1 else f"{count} runners live"
+
+
+def _leave_stop_mark() -> None:
+    """A person said stop: the zygote must not start it, even if the daemon had died before."""
+    if here().state.is_dir():
+        here().stop_mark.touch(mode=0o600)

@@ -1,0 +1,66 @@
+"""Times, sizes and shares as people read them. JSON never passes here."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+UNKNOWN = "-"
+
+_SPANS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def moment(iso: str) -> datetime:
+    """The time that the API wrote, aware."""
+    return datetime.fromisoformat(iso)
+
+
+def ago(iso: str | None, now: datetime | None = None) -> str:
+    """`3m ago`; the time itself is in the JSON."""
+    if iso is None:
+        return UNKNOWN
+    seconds = ((now or datetime.now(UTC)) - moment(iso)).total_seconds()
+    return f"{span(seconds)} ago" if seconds >= 1 else f"in {span(-seconds)}" if seconds <= -1 else "now"
+
+
+def span(seconds: float) -> str:
+    """The largest unit that fits, whole: `45s`, `3m`, `2h`, `5d`."""
+    for length, unit in _SPANS:
+        if seconds >= length:
+            return f"{int(seconds // length)}{unit}"
+    return "0s"
+
+
+def local_time(iso: str) -> str:
+    """The time where the reader is, to the second."""
+    return moment(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def size(count: int | None) -> str:
+    """Bytes with three significant digits: `999 B`, `1.21 GiB`."""
+    if count is None:
+        return UNKNOWN
+    amount, unit = float(count), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{count} B" if unit == "B" else f"{amount:.3g} {unit}"
+
+
+def percent(share: float | None) -> str:
+    return UNKNOWN if share is None else f"{share:.1f}%"
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def ending(runner: dict[str, Any]) -> str:
+    """How a runner's last run ended, in a few words; empty while it lives."""
+    if runner.get("exit_code") is not None:
+        how = f"exit {runner['exit_code']}"
+    elif runner.get("exit_signal") is not None:
+        how = f"signal {runner['exit_signal']}"
+    else:
+        how = ""
+    reason = (runner.get("end_reason") or "").replace("_", " ")
+    return ", ".join(part for part in (how, "" if reason == "exited" and how else reason) if part)

@@ -1,0 +1,229 @@
+"""`launch`: new runners of a project."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stratavore.cli import humane
+from stratavore.cli.asking import change, from_stdin
+from stratavore.cli.choosing import Listed, ids
+from stratavore.cli.listing import show_runners
+from stratavore.cli.options import SPAN, agent_option, json_option, project_argument, timeout_option
+from stratavore.cli.output import note, say, show_facts, show_json
+from stratavore.cli.settling import settle
+from stratavore.errors import Invalid, RunnerFailed
+
+FAILED = ("failed", "lost", "backoff")
+POLICIES = ("never", "on-failure", "always")
+
+
+class TakesArgv(click.Command):
+    """A command that leaves everything behind `--` to another program; it is `ctx.obj`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.obj = args[at + 1 :]
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- ARGV...]"]
+
+
+@click.command(cls=TakesArgv)
+@project_argument
+@click.option("--name", metavar="N", help="The runner's name; with --count N-1, N-2 and so on.")
+@agent_option
+@click.option("--restart", type=click.Choice(POLICIES), help="When the supervisor starts it again by itself.")
+@click.option(
+    "--max-restarts", metavar="N", type=click.IntRange(0), help="Give up after N restarts in a row."
+)
+@click.option(
+    "--count", metavar="N", type=click.IntRange(1, 4096), default=1, help="Launch N of them, all or none."
+)
+@click.option("--partial", is_flag=True, help="With --count: as many as the quota has room for.")
+@click.option("--attach", "then_attach", is_flag=True, help="Attach to it when it runs.")
+@click.option("--prompt", metavar="TEXT|-", help="The first prompt; - reads it from stdin.")
+@click.option("--no-tty", is_flag=True, help="No terminal: stdin is /dev/null; an agent runs headless.")
+@click.option("--env", metavar="K[=V]", multiple=True, help="A variable for it; K alone takes yours.")
+@click.option(
+    "--env-file",
+    metavar="F",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Lines of K=V.",
+)
+@click.option("--stop-grace", metavar="T", type=SPAN, help="How long a stop waits before it kills.")
+@click.option("--max-time", metavar="T", type=SPAN, help="End it after T.")
+@timeout_option("Wait at most so long for the start; what was asked goes on.")
+@click.option("--no-wait", is_flag=True, help="Return when the wish is recorded.")
+@click.option("--dry-run", is_flag=True, help="Show what would run, and do nothing.")
+@json_option
+@click.pass_context
+def launch(
+    ctx: click.Context,
+    project: str,
+    name: str | None,
+    agent: str | None,
+    restart: str | None,
+    max_restarts: int | None,
+    count: int,
+    partial: bool,
+    then_attach: bool,
+    prompt: str | None,
+    no_tty: bool,
+    env: tuple[str, ...],
+    env_file: Path | None,
+    stop_grace: float | None,
+    max_time: float | None,
+    timeout: float | None,
+    no_wait: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Launch runners in PROJECT and wait until they run.
+
+    ARGV behind -- is appended to the agent's own command line; for the agent `shell` it is the whole command.
+    """
+    if then_attach and (count > 1 or no_tty or no_wait or dry_run):
+        raise click.UsageError("--attach does not go with --count, --no-tty, --no-wait or --dry-run.")
+    answer = change(
+        "launch",
+        **wish(project, ctx.obj),
+        name=name,
+        agent=agent,
+        restart_policy=restart,
+        max_restarts=max_restarts,
+        count=count,
+        partial=partial,
+        prompt=from_stdin() if prompt == "-" else prompt,
+        tty=not no_tty,
+        env={**(_from_file(env_file) if env_file else {}), **_from_options(env)},
+        stop_grace_seconds=stop_grace,
+        max_seconds=max_time,
+        dry_run=dry_run,
+    )
+    if dry_run:
+        show_json(answer) if as_json else _show_plan(answer)
+        return
+    runners = answer["runners"] if no_wait else started(answer["runners"], timeout)
+    if then_attach:
+        from stratavore.cli.attach import attach_to
+
+        refuse_failed(runners)
+        ctx.exit(attach_to(runners[0]))
+    show_json({**answer, "runners": runners}) if as_json else show_runners(runners, as_json=False)
+    if answer["refused"]:
+        note(f"{answer['refused']} of {count} did not fit into the project's quota")
+    refuse_failed(runners)
+
+
+def wish(project: str, argv: list[str]) -> dict[str, Any]:
+    """What every launch sends: where to, what, and the caller's own surroundings."""
+    window = os.get_terminal_size(sys.stdout.fileno()) if sys.stdout.isatty() else None
+    size = (
+        {"rows": window.lines, "columns": window.columns}
+        if window and window.lines and window.columns
+        else {}
+    )
+    return {"project": project, "argv": argv, "environment": callers_environment(), "umask": _umask(), **size}
+
+
+def callers_environment() -> dict[str, str]:
+    """The whole environment of this process; the daemon filters it. What is not UTF-8 cannot travel."""
+    return {key: value for key, value in os.environ.items() if _is_text(key) and _is_text(value)}
+
+
+def started(runners: Listed, timeout: float | None = None) -> Listed:
+    """The runners once each of them runs, or has failed to."""
+    return settle(
+        ids(runners),
+        "settled",
+        lambda runner: runner["state"] != "starting",
+        timeout=timeout,
+        waiting_for="started",
+    )
+
+
+def refuse_failed(runners: Listed) -> None:
+    """Raise RunnerFailed if any of them did not come up; the message says how the first one failed."""
+    failed = [runner for runner in runners if runner["state"] in FAILED]
+    if not failed:
+        return
+    first = failed[0]
+    why = first["end_detail"] or humane.ending(first) or first["last_line"] or "no reason is known"
+    others = f", and {len(failed) - 1} more failed" if len(failed) > 1 else ""
+    remedy = (
+        f"`stratavore logs {first['name']}` shows its output, `stratavore explain {first['name']}` says why"
+    )
+    raise RunnerFailed(f"{first['name']} is {first['state']}: {why}{others}", remedy=remedy)
+
+
+def _from_options(given: Iterable[str]) -> dict[str, str]:
+    """`K=V` as it stands, `K` with the caller's value; a `K` that the caller has not is left out, as docker does."""
+    found: dict[str, str] = {}
+    for word in given:
+        key, equals, value = word.partition("=")
+        if not key or not key.isprintable() or " " in key:
+            raise click.UsageError(f"--env {word!r}: a variable is written K=V or K.")
+        if equals:
+            found[key] = value
+        elif key in os.environ:
+            found[key] = os.environ[key]
+        else:
+            note(f"{key} is not set here, so the runner gets none")
+    return found
+
+
+def _from_file(file: Path) -> Mapping[str, str]:
+    """The variables of a file: lines of `K=V` or `K`, `#` comments, an `export ` and a pair of quotes allowed."""
+    found: dict[str, str] = {}
+    try:
+        lines = file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Invalid(f"{file} cannot be read: {error}", remedy="name a readable file of lines K=V") from None
+    for number, line in enumerate(lines, 1):
+        line = line.strip().removeprefix("export ").lstrip()
+        if not line or line.startswith("#"):
+            continue
+        key, equals, value = line.partition("=")
+        if not key.strip() or " " in key.strip():
+            raise Invalid(
+                f"{file}:{number}: not K=V", remedy="write one variable a line, `#` begins a comment"
+            )
+        value = value.strip()
+        if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
+            value = value[1:-1]
+        found |= _from_options([f"{key.strip()}={value}" if equals else key.strip()])
+    return found
+
+
+def _show_plan(plan: dict[str, Any]) -> None:
+    show_facts(
+        [
+            ("command", shlex.join(plan["argv"])),
+            ("directory", plan["cwd"]),
+            ("session", plan["session_id"] or ""),
+            ("room", f"{humane.plural(plan['slots_left'], 'more runner')} may be launched"),
+        ]
+    )
+    print()
+    for key, value in sorted(plan["environment"].items()):
+        say(f"{key}={value}")
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+def _is_text(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,139 @@
+"""Options and arguments that several commands share."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from stratavore.cli import completing
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Span(click.ParamType[float]):
+    """A span of time: `10s`, `5m`, `1h30m`, or seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from stratavore.config.units import parse_seconds
+
+        try:
+            return parse_seconds(value)
+        except ValueError:
+            self.fail(f"{value!r} is no span of time; write 30s, 5m, 2h or 1d.", param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """A size: `512M`, `2G`, or bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from stratavore.config.units import parse_bytes
+
+        try:
+            return parse_bytes(value)
+        except ValueError:
+            self.fail(f"{value!r} is no size; write 512M or 2G.", param, ctx)
+
+
+class Share(click.ParamType[float]):
+    """CPU in percent of one core: `150` or `150%`."""
+
+    name = "percent"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            return float(str(value).removesuffix("%"))
+        except ValueError:
+            self.fail(f"{value!r} is no percentage; write 150 for one core and a half.", param, ctx)
+
+
+class Reference(click.ParamType[str]):
+    """What names a runner or a project; never empty, so that it always is one part of a path."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value)
+        if not text or "," in text or "*" in text or "/" in text or not text.isprintable():
+            self.fail(f"{value!r} cannot be the name of a {self.name}.", param, ctx)
+        return text
+
+
+SPAN, SIZE, SHARE = Span(), Size(), Share()
+AGENTS = ("claude", "codex", "gemini", "opencode", "shell")
+"""For completion only: the configuration may add more, and the daemon judges."""
+
+
+def project_argument(function: F) -> F:
+    return click.argument("project", type=Reference("project"), shell_complete=completing.projects)(function)
+
+
+def project_option(help: str = "Only runners of this project.") -> Callable[[F], F]:
+    return click.option(
+        "--project", metavar="P", type=Reference("project"), help=help, shell_complete=completing.projects
+    )
+
+
+def runner_argument(function: F) -> F:
+    """One runner: a name, an id, or a unique prefix of either."""
+    return click.argument("runner", type=Reference("runner"), shell_complete=completing.runners)(function)
+
+
+def runners_argument(function: F) -> F:
+    """Several runners, or `--project`, or `--all`: see `choosing.chosen`."""
+    for decorator in (
+        click.option("--all", "everyone", is_flag=True, help="All runners."),
+        project_option("All runners of this project."),
+        click.argument(
+            "runners",
+            metavar="[RUNNER]...",
+            nargs=-1,
+            type=Reference("runner"),
+            shell_complete=completing.runners,
+        ),
+    ):
+        function = decorator(function)
+    return function
+
+
+def agent_option(function: F) -> F:
+    return click.option(
+        "--agent",
+        metavar="A",
+        help="claude, codex, gemini, opencode, shell, or a profile of the configuration.",
+        shell_complete=lambda ctx, param, start: [agent for agent in AGENTS if agent.startswith(start)],
+    )(function)
+
+
+def json_option(function: F) -> F:
+    return click.option("--json", "as_json", is_flag=True, help="Print what the API answered.")(function)
+
+
+def timeout_option(help: str) -> Callable[[F], F]:
+    return click.option("--timeout", metavar="T", type=SPAN, help=help)
+
+
+def yes_option(function: F) -> F:
+    return click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")(function)
+
+
+def config_option(function: F) -> F:
+    """`--config FILE`, before or behind the command; the daemon that it starts reads the file too."""
+    return click.option(
+        "--config",
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="One more configuration file, read last.",
+        expose_value=False,
+        callback=_remember_config,
+    )(function)
+
+
+def _remember_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
+    if value is not None:
+        ctx.find_root().meta["config_file"] = value.absolute()

@@ -1,0 +1,52 @@
+"""`restart`: end the run, begin the next one, keep name and session."""
+
+import click
+
+from stratavore.cli.asking import change, need_daemon, read
+from stratavore.cli.choosing import Listed, chosen, ids
+from stratavore.cli.launch import refuse_failed
+from stratavore.cli.listing import show_runners
+from stratavore.cli.options import SPAN, json_option, runners_argument, timeout_option
+from stratavore.cli.settling import settle
+
+LEFT_BEHIND = ("starting", "stopping")
+
+
+@click.command
+@runners_argument
+@click.option("--grace", metavar="T", type=SPAN, help="Kill after T instead of the runner's own grace.")
+@timeout_option("Wait at most so long; what was asked goes on.")
+@click.option("--no-wait", is_flag=True, help="Return when the wish is recorded.")
+@json_option
+def restart(
+    runners: tuple[str, ...],
+    project: str | None,
+    everyone: bool,
+    grace: float | None,
+    timeout: float | None,
+    no_wait: bool,
+    as_json: bool,
+) -> None:
+    """Stop runners and start them again, each with its session where the agent can resume it."""
+    need_daemon()
+    requests = list(chosen(runners, project, everyone).requests())
+    runs_before = {
+        runner["id"]: runner["run"]
+        for request in requests
+        for runner in read("list_runners", **request, all=request["runner"] != "*")
+    }
+    wished: Listed = [
+        runner for request in requests for runner in change("restart_runners", **request, grace_seconds=grace)
+    ]
+    if wished and not no_wait:
+        wished = settle(
+            ids(wished),
+            "running,paused,backoff,ended",
+            lambda runner: (
+                runner["run"] > runs_before.get(runner["id"], 0) and runner["state"] not in LEFT_BEHIND
+            ),
+            timeout=timeout,
+            waiting_for="running again",
+        )
+    show_runners(wished, as_json)
+    refuse_failed(wished)

@@ -1,0 +1,92 @@
+"""Waiting for runners.
+
+Rule 1: the daemon waits, not we: one long question at a time, and no polling but where it answers at once.
+Rule 2: nothing is undone when the time is over.
+Rule 3: a daemon that is restarted meanwhile is waited for; its runners do not notice, so neither does the waiting.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from stratavore import control
+from stratavore.cli.asking import here
+from stratavore.cli.choosing import Choice, Listed
+from stratavore.errors import DaemonUnreachable, TimedOut
+
+PATIENCE_SECONDS = 20.0
+"""How long a daemon that went away may take to come back."""
+PROGRESS_AFTER_SECONDS = 1.0
+
+Done = Callable[[dict[str, Any]], bool]
+
+
+def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, waiting_for: str) -> Listed:
+    """The runners of `choice` once all are `done`; `until` is what the daemon is asked to wait for.
+
+    Raises:
+        TimedOut: they were not within `timeout` seconds; the message counts those that are missing.
+    """
+    began = time.monotonic()
+    deadline = None if timeout is None else began + timeout
+    progress = Progress(began, waiting_for)
+    try:
+        while True:
+            room = control.LONGEST_WAIT_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+            asked = time.monotonic()
+            listed = _list(
+                choice, until, min(room, 1.0 if progress.visible else control.LONGEST_WAIT_SECONDS)
+            )
+            missing = [runner for runner in listed if not done(runner)]
+            if not missing:
+                return listed
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimedOut(
+                    f"after {timeout:g} s {len(missing)} of {len(listed)} runners not yet {waiting_for}: "
+                    + ", ".join(f"{runner['name']} is {runner['state']}" for runner in missing[:5])
+                )
+            progress.show(len(listed) - len(missing), len(listed))
+            if time.monotonic() - asked < 0.02:  # `until` is true already, but `done` wants more
+                time.sleep(0.02)
+    finally:
+        progress.clear()
+
+
+class Progress:
+    """One line on the terminal that counts, shown only when it takes a while and somebody looks."""
+
+    def __init__(self, began: float, what: str) -> None:
+        self.began = began
+        self.what = what
+        self.visible = sys.stderr.isatty()
+        self._shown = False
+
+    def show(self, done: int, total: int) -> None:
+        if self.visible and time.monotonic() - self.began > PROGRESS_AFTER_SECONDS:
+            print(f"\r{done} of {total} {self.what}…\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = True
+
+    def clear(self) -> None:
+        if self._shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            self._shown = False
+
+
+def _list(choice: Choice, until: str, wait_seconds: float) -> Listed:
+    found: Listed = []
+    for fields in choice.requests():
+        found += _patiently({**fields, "all": True, "until": until, "wait_seconds": round(wait_seconds, 3)})
+    return found
+
+
+def _patiently(fields: dict[str, Any]) -> Listed:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            answer: Listed = control.ask(here(), "list_runners", **fields)
+            return answer
+        except DaemonUnreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

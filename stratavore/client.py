@@ -1,0 +1,253 @@
+"""The daemon as a Python object.
+
+Rule 1: every route of the protocol is a method of `Client` with its name; tests/test_client.py counts them.
+Rule 2: importing this is cheap; msgspec and the Structs are loaded at the first answer. One-shot commands that need no
+types use `control.ask` and never load them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from stratavore.control import TIMEOUT_SECONDS, ask
+
+if TYPE_CHECKING:
+    from types import EllipsisType
+
+    from stratavore import model
+    from stratavore.paths import Paths
+
+
+class Client:
+    """Every route as a typed method: the path's parameter and the request's fields in, model.py's Structs out."""
+
+    def __init__(self, paths: Paths | None = None, *, timeout: float = TIMEOUT_SECONDS) -> None:
+        if paths is None:
+            from stratavore.paths import locate
+
+            paths = locate()
+        self.paths = paths
+        self.timeout = timeout
+
+    def status(self) -> model.Status:
+        return cast("model.Status", self._ask("status"))
+
+    def daemon_status(self) -> model.DaemonStatus:
+        return cast("model.DaemonStatus", self._ask("daemon_status"))
+
+    def stop_daemon(self, *, runners: bool = False, restart: bool = False) -> model.Acknowledged:
+        return cast("model.Acknowledged", self._ask("stop_daemon", runners=runners, restart=restart))
+
+    def list_projects(self, *, status: model.ProjectStatus | None = None) -> list[model.Project]:
+        return cast("list[model.Project]", self._ask("list_projects", status=status))
+
+    def new_project(
+        self,
+        name: str,
+        path: str,
+        *,
+        agent: str | None = None,
+        description: str = "",
+        tags: list[str] | tuple[()] = (),
+        max_runners: int | None = None,
+        max_memory_bytes: int | None = None,
+        max_cpu_percent: float | None = None,
+        on_quota: model.OnQuota | None = None,
+    ) -> model.Project:
+        answer = self._ask(
+            "new_project",
+            name=name,
+            path=path,
+            agent=agent,
+            description=description,
+            tags=list(tags),
+            max_runners=max_runners,
+            max_memory_bytes=max_memory_bytes,
+            max_cpu_percent=max_cpu_percent,
+            on_quota=on_quota,
+        )
+        return cast("model.Project", answer)
+
+    def get_project(self, project: str) -> model.Project:
+        return cast("model.Project", self._ask("get_project", project=project))
+
+    def edit_project(
+        self,
+        project: str,
+        *,
+        name: str | EllipsisType = ...,
+        archived: bool | EllipsisType = ...,
+        path: str | EllipsisType = ...,
+        agent: str | EllipsisType | None = ...,
+        description: str | EllipsisType = ...,
+        tags: list[str] | EllipsisType = ...,
+        max_runners: int | EllipsisType = ...,
+        max_memory_bytes: int | EllipsisType | None = ...,
+        max_cpu_percent: float | EllipsisType | None = ...,
+        on_quota: model.OnQuota | EllipsisType = ...,
+    ) -> model.Project:
+        """Change what is given; `...` leaves a field as it is, None clears it."""
+        answer = self._ask(
+            "edit_project",
+            project=project,
+            name=name,
+            archived=archived,
+            path=path,
+            agent=agent,
+            description=description,
+            tags=tags,
+            max_runners=max_runners,
+            max_memory_bytes=max_memory_bytes,
+            max_cpu_percent=max_cpu_percent,
+            on_quota=on_quota,
+        )
+        return cast("model.Project", answer)
+
+    def delete_project(self, project: str) -> model.Acknowledged:
+        return cast("model.Acknowledged", self._ask("delete_project", project=project))
+
+    def list_runners(
+        self,
+        *,
+        runner: str | None = None,
+        project: str | None = None,
+        state: model.RunnerState | None = None,
+        all: bool = False,
+        until: str | None = None,
+        wait_seconds: float = 0,
+        limit: int = 10_000,
+        offset: int = 0,
+    ) -> list[model.Runner]:
+        answer = self._ask(
+            "list_runners",
+            runner=runner,
+            project=project,
+            state=state,
+            all=all,
+            until=until,
+            wait_seconds=wait_seconds,
+            limit=limit,
+            offset=offset,
+        )
+        return cast("list[model.Runner]", answer)
+
+    def launch(
+        self,
+        project: str,
+        *,
+        name: str | None = None,
+        agent: str | None = None,
+        restart_policy: model.RestartPolicy | None = None,
+        max_restarts: int | None = None,
+        count: int = 1,
+        partial: bool = False,
+        prompt: str | None = None,
+        tty: bool = True,
+        rows: int = 24,
+        columns: int = 80,
+        environment: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | tuple[()] = (),
+        umask: int | None = None,
+        stop_grace_seconds: float | None = None,
+        max_seconds: float | None = None,
+        argv: list[str] | tuple[()] = (),
+        dry_run: bool = False,
+    ) -> model.Launched | model.LaunchPlan:
+        """A LaunchPlan if `dry_run`, else Launched."""
+        answer = self._ask(
+            "launch",
+            project=project,
+            name=name,
+            agent=agent,
+            restart_policy=restart_policy,
+            max_restarts=max_restarts,
+            count=count,
+            partial=partial,
+            prompt=prompt,
+            tty=tty,
+            rows=rows,
+            columns=columns,
+            environment=environment,
+            env=dict(env),
+            umask=umask,
+            stop_grace_seconds=stop_grace_seconds,
+            max_seconds=max_seconds,
+            argv=list(argv),
+            dry_run=dry_run,
+        )
+        return cast("model.Launched | model.LaunchPlan", answer)
+
+    def get_runner(self, runner: str) -> model.Runner:
+        return cast("model.Runner", self._ask("get_runner", runner=runner))
+
+    def rename_runner(self, runner: str, *, name: str) -> model.Runner:
+        return cast("model.Runner", self._ask("rename_runner", runner=runner, name=name))
+
+    def remove_runners(self, runner: str, *, project: str | None = None) -> list[model.Runner]:
+        return cast("list[model.Runner]", self._ask("remove_runners", runner=runner, project=project))
+
+    def list_runs(self, runner: str) -> list[model.Run]:
+        return cast("list[model.Run]", self._ask("list_runs", runner=runner))
+
+    def explain_runner(self, runner: str) -> model.Explanation:
+        return cast("model.Explanation", self._ask("explain_runner", runner=runner))
+
+    def stop_runners(
+        self, runner: str, *, project: str | None = None, grace_seconds: float | None = None
+    ) -> list[model.Runner]:
+        answer = self._ask("stop_runners", runner=runner, project=project, grace_seconds=grace_seconds)
+        return cast("list[model.Runner]", answer)
+
+    def kill_runners(self, runner: str, *, project: str | None = None) -> list[model.Runner]:
+        return cast("list[model.Runner]", self._ask("kill_runners", runner=runner, project=project))
+
+    def pause_runners(self, runner: str, *, project: str | None = None) -> list[model.Runner]:
+        return cast("list[model.Runner]", self._ask("pause_runners", runner=runner, project=project))
+
+    def unpause_runners(self, runner: str, *, project: str | None = None) -> list[model.Runner]:
+        return cast("list[model.Runner]", self._ask("unpause_runners", runner=runner, project=project))
+
+    def restart_runners(
+        self, runner: str, *, project: str | None = None, grace_seconds: float | None = None
+    ) -> list[model.Runner]:
+        answer = self._ask("restart_runners", runner=runner, project=project, grace_seconds=grace_seconds)
+        return cast("list[model.Runner]", answer)
+
+    def send_input(
+        self, runner: str, *, text: str | None = None, keys: list[str] | tuple[()] = (), submit: bool = True
+    ) -> model.Sent:
+        return cast(
+            "model.Sent", self._ask("send_input", runner=runner, text=text, keys=list(keys), submit=submit)
+        )
+
+    def interrupt_runner(self, runner: str) -> model.Sent:
+        return cast("model.Sent", self._ask("interrupt_runner", runner=runner))
+
+    def list_events(
+        self, *, since: int = 0, limit: int = 1000, wait_seconds: float = 0, newest: bool = False
+    ) -> list[model.Event]:
+        answer = self._ask("list_events", since=since, limit=limit, wait_seconds=wait_seconds, newest=newest)
+        return cast("list[model.Event]", answer)
+
+    def reconcile(self) -> model.Reconciled:
+        return cast("model.Reconciled", self._ask("reconcile"))
+
+    def disk_use(self) -> model.DiskUse:
+        return cast("model.DiskUse", self._ask("disk_use"))
+
+    def prune(self, *, older_than_seconds: float | None = None, dry_run: bool = False) -> model.Pruned:
+        return cast(
+            "model.Pruned", self._ask("prune", older_than_seconds=older_than_seconds, dry_run=dry_run)
+        )
+
+    def _ask(self, name: str, /, **fields: Any) -> Any:
+        import msgspec
+
+        from stratavore import model, protocol
+
+        given = {key: value for key, value in fields.items() if value is not ...}
+        answer: Any = protocol.BY_NAME[name].answer
+        if name == "launch":  # msgspec does not tell two plain Structs apart; the request does
+            answer = model.LaunchPlan if given["dry_run"] else model.Launched
+        return msgspec.convert(ask(self.paths, name, timeout=self.timeout, **given), answer)

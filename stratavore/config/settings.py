@@ -1,0 +1,227 @@
+"""Every key of the configuration, declared once: its type, its default, its meaning, and whether it is guarded.
+
+Rule 1: this file is the only truth. The reader, `config.example.toml` and `config show` are derived from it.
+Rule 2: a guarded key executes, listens or authenticates: it is read only from a file that its user owns with mode 0600,
+never from the environment.
+Rule 3: a table of values that may hold secrets is shown by its names alone, in `repr` too.
+Rule 4: spans are seconds and sizes are bytes here; how a person writes them is the business of `units`.
+"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, field
+
+from stratavore.model import OnQuota, RestartPolicy
+
+GUARDED = Meta(extra={"guarded": True})
+SECRET = Meta(extra={"secret": True})
+
+Seconds = Annotated[float, Meta(extra={"unit": "seconds"})]
+Bytes = Annotated[int, Meta(extra={"unit": "bytes"})]
+Names = tuple[str, ...]
+
+
+def says(meaning: str) -> Meta:
+    """The meaning of a key, as the example file and the documentation give it."""
+    return Meta(description=meaning)
+
+
+class LogLevel(StrEnum):
+    """The least important kind of line that the daemon's log keeps."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class LogFormat(StrEnum):
+    """How a line of the daemon's log is written."""
+
+    CONSOLE = "console"
+    JSON = "json"
+
+
+class Durability(StrEnum):
+    """What a power cut may take: nothing that was acknowledged, or the last moments."""
+
+    FULL = "full"
+    NORMAL = "normal"
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True):
+    """One table of the file. Its docstring is what the example says above it."""
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={_visible(getattr(self, name))!r}" for name in self.__struct_fields__)
+        return f"{type(self).__name__}({shown})"
+
+
+class Daemon(Section, frozen=True, kw_only=True):
+    """The supervising process."""
+
+    autostart: Annotated[bool, says("Start the daemon by itself at the first command that needs it.")] = True
+    log_level: Annotated[LogLevel, says("The least important kind of line that daemon.log keeps.")] = (
+        LogLevel.INFO
+    )
+    log_format: Annotated[LogFormat, says("Lines for people, or one JSON object a line.")] = LogFormat.CONSOLE
+    durability: Annotated[
+        Durability,
+        says("`full` survives a power cut whole; `normal` may forget the last moments, and is faster."),
+    ] = Durability.FULL
+    shutdown_timeout: Annotated[Seconds, says("How long a stopping daemon waits for requests under way.")] = (
+        10.0
+    )
+
+
+class Shim(Section, frozen=True, kw_only=True):
+    """The processes that hold the runners' terminals."""
+
+    runners_per_shim: Annotated[
+        int,
+        Meta(ge=1, le=64),
+        says("If a holder dies, so many runners at most die with it; 1 is the safest."),
+    ] = 64
+    idle_exit: Annotated[Seconds, says("How long a holder without runners and clients stays.")] = 60.0
+
+
+class Output(Section, frozen=True, kw_only=True):
+    """What the runners print, and how much of it is kept."""
+
+    cap_per_runner: Annotated[Bytes, Meta(ge=64 << 10), says("The newest output kept of each runner.")] = (
+        64 << 20
+    )
+    cap_total: Annotated[Bytes, Meta(ge=1 << 20), says("The output kept of all runners together.")] = 8 << 30
+    osc52: Annotated[
+        bool, says("Let a program in a runner write to your clipboard while you are attached.")
+    ] = False
+
+
+class Runners(Section, frozen=True, kw_only=True):
+    """What a launch gets when it does not say otherwise."""
+
+    default_agent: Annotated[
+        str,
+        says(
+            "The agent of a project that names none; empty: the first agent CLI found on PATH, else the shell."
+        ),
+    ] = ""
+    restart: Annotated[RestartPolicy, says("When a runner that ended is started again.")] = (
+        RestartPolicy.NEVER
+    )
+    max_restarts: Annotated[int, Meta(ge=0), says("After so many restarts in a row it stays down.")] = 3
+    stop_grace: Annotated[Seconds, says("How long `stop` asks politely before it kills.")] = 10.0
+    backoff_first: Annotated[Seconds, says("The wait before the first restart; it doubles with each.")] = 1.0
+    backoff_max: Annotated[Seconds, says("The longest wait before a restart.")] = 300.0
+    backoff_jitter: Annotated[
+        float, Meta(ge=0, le=1), says("Each wait is longer or shorter by up to this part, at random.")
+    ] = 0.1
+    healthy_after: Annotated[Seconds, says("A run this long clears the count of restarts.")] = 600.0
+    runners_may_control: Annotated[
+        bool, GUARDED, says("Let a program inside a runner launch, stop and talk to runners as you do.")
+    ] = False
+
+    def __post_init__(self) -> None:
+        if self.backoff_first > self.backoff_max:
+            raise ValueError("backoff_first must not be longer than backoff_max")
+
+
+class Projects(Section, frozen=True, kw_only=True):
+    """What a new project gets when it does not say otherwise."""
+
+    max_runners: Annotated[int, Meta(ge=1), says("How many runners it may have at a time.")] = 5
+    on_quota: Annotated[OnQuota, says("What happens when its memory or CPU quota is exceeded.")] = (
+        OnQuota.WARN
+    )
+
+
+class Supervision(Section, frozen=True, kw_only=True):
+    """How often the daemon looks."""
+
+    sample_interval: Annotated[
+        Seconds, Meta(ge=1), says("How often CPU and memory of the runners are measured.")
+    ] = 10.0
+    heartbeat_ttl: Annotated[Seconds, Meta(ge=1), says("A runner not seen for so long is looked for.")] = 30.0
+    reconcile_interval: Annotated[
+        Seconds, Meta(ge=1), says("How often what is recorded is compared with what runs.")
+    ] = 30.0
+
+    def __post_init__(self) -> None:
+        if self.heartbeat_ttl < self.sample_interval:
+            raise ValueError("heartbeat_ttl must not be shorter than sample_interval")
+
+
+class Attach(Section, frozen=True, kw_only=True):
+    """Your terminal in a runner."""
+
+    detach_key: Annotated[
+        str,
+        Meta(pattern=r"^\S+( \S+)*$"),
+        says("The keys that leave it, separated by blanks: `ctrl-\\ d` is Ctrl and the backslash, then d."),
+    ] = "ctrl-\\ d"
+    scrollback_bytes: Annotated[Bytes, says("How much earlier output is shown when you come in.")] = 256 << 10
+
+
+class Environment(Section, frozen=True, kw_only=True):
+    """What the runners' environment has beside the built-in list."""
+
+    allow: Annotated[
+        Names,
+        says("More variables that pass from the caller's environment; `NAME*` takes all that begin so."),
+    ] = ()
+    set: Annotated[dict[str, str], GUARDED, SECRET, says("Variables given to every runner.")] = field(
+        default_factory=dict
+    )
+
+
+class Retention(Section, frozen=True, kw_only=True):
+    """What `prune` and the daemon remove, and when."""
+
+    ended_runners: Annotated[Seconds, says("How long an ended runner and its output are kept.")] = (
+        30 * 86400.0
+    )
+    events: Annotated[Seconds, says("How long an event is kept.")] = 30 * 86400.0
+    events_rows: Annotated[int, Meta(ge=1000), says("How many events are kept at most.")] = 200_000
+
+
+class Profile(Section, frozen=True, kw_only=True):
+    """A profile makes an agent of your own out of a known one: `--agent claude-work`."""
+
+    agent: Annotated[str, GUARDED, says("The agent it is made of; empty: the one of the profile's name.")] = (
+        ""
+    )
+    argv: Annotated[
+        Names, GUARDED, says("The program and its first arguments, in place of the agent's own.")
+    ] = ()
+    model: Annotated[str, GUARDED, says("The model asked for; empty: the agent's own choice.")] = ""
+    permission_mode: Annotated[str, GUARDED, says("The permission mode, in the agent's own words.")] = ""
+    home: Annotated[str, GUARDED, says("The account directory, such as CLAUDE_CONFIG_DIR or CODEX_HOME.")] = (
+        ""
+    )
+    env: Annotated[dict[str, str], GUARDED, SECRET, says("Variables given to its runners.")] = field(
+        default_factory=dict
+    )
+
+
+class Config(Section, frozen=True, kw_only=True):
+    """The whole configuration, read once."""
+
+    daemon: Daemon = Daemon()
+    shim: Shim = Shim()
+    output: Output = Output()
+    runners: Runners = Runners()
+    projects: Projects = Projects()
+    supervision: Supervision = Supervision()
+    attach: Attach = Attach()
+    environment: Environment = field(default_factory=Environment)
+    retention: Retention = Retention()
+    agents: dict[str, Profile] = field(default_factory=dict)
+
+
+def _visible(value: object) -> object:
+    """A table of strings may hold secrets: its names alone."""
+    if isinstance(value, dict) and not any(isinstance(item, Section) for item in value.values()):
+        return dict.fromkeys(value, "***")
+    return value

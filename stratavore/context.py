@@ -1,0 +1,101 @@
+"""What a verb needs of the daemon: built once by the composition root, handed to every verb."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from datetime import datetime
+from typing import NamedTuple, Protocol, TypeVar
+
+from stratavore.booking import Moment
+from stratavore.clock import Clock, chance
+from stratavore.config import Config
+from stratavore.model import Reconciled
+from stratavore.paths import Paths
+from stratavore.process import boot_id
+from stratavore.restart import Pace
+from stratavore.shims import Shims
+from stratavore.store.database import Database, Rows, Tx
+
+T = TypeVar("T")
+
+
+class News:
+    """Tells everybody who waits that something was committed."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def tell(self) -> None:
+        """Wake all who wait now."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Return at the next news, or when the time has passed."""
+        try:
+            await asyncio.wait_for(self._event.wait(), seconds)
+        except TimeoutError:
+            return
+
+
+class House(Protocol):
+    """What a verb may ask of the daemon itself."""
+
+    def wake(self, runner_ids: Collection[str]) -> None:
+        """Have the supervisor look at these runners soon."""
+
+    async def reconcile(self) -> Reconciled:
+        """Compare everything with everything, and act until it agrees."""
+
+    def stop(self, *, leave_mark: bool) -> None:
+        """End the daemon soon; with the mark, nothing but a person starts it again."""
+
+
+class Context(NamedTuple):
+    """The parts of a running daemon."""
+
+    config: Config
+    paths: Paths
+    database: Database
+    shims: Shims
+    clock: Clock
+    news: News
+    house: House
+    started_at: datetime
+
+    def wake(self, runner_ids: Collection[str]) -> None:
+        """Tell the supervisor that these runners changed."""
+        self.house.wake(runner_ids)
+
+    @property
+    def rows(self) -> Rows:
+        """For reading; on the loop's thread only."""
+        return self.database.reader()
+
+    async def write(self, fn: Callable[[Tx], T]) -> T:
+        """Run `fn` in a transaction; returns what it returned once that is durable, and tells the news."""
+        result = await self.database.write(fn)
+        self.news.tell()
+        return result
+
+    @property
+    def pace(self) -> Pace:
+        """The configured backoff."""
+        runners = self.config.runners
+        return Pace(runners.backoff_first, runners.backoff_max, runners.backoff_jitter, runners.healthy_after)
+
+    def moment(self) -> Moment:
+        """Now, for booking."""
+        return Moment(self.clock.now(), self.clock.boottime(), boot_id(), chance())
+
+
+class Asker(NamedTuple):
+    """Who asks: its uid and pid from the socket, and the runner in whose process tree it lives, if any."""
+
+    channel: str
+    uid: int
+    pid: int
+    runner: str | None
+
+    def __str__(self) -> str:
+        inside = f" runner={self.runner}" if self.runner else ""
+        return f"{self.channel} uid={self.uid} pid={self.pid}{inside}"

@@ -1,0 +1,196 @@
+"""The composition root: builds the daemon from top to bottom, runs it, and closes it in reverse.
+
+Rule 1: whoever holds the lock is the daemon; it is held from before the database is opened until after it is closed.
+Rule 2: nothing here outlives a SIGKILL in memory only: the next start is one pass of the supervisor.
+Rule 3: SIGTERM leaves the stop mark, so that the zygote does not start again what a person ended.
+"""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import sys
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from stratavore import process
+from stratavore.api.server import Server
+from stratavore.clock import SystemClock
+from stratavore.config import Config, load
+from stratavore.context import Context, News
+from stratavore.errors import Corrupt, StorageFailed, StratavoreError
+from stratavore.logs import open_log
+from stratavore.model import Reconciled, ShimId
+from stratavore.paths import Paths
+from stratavore.sampling import Sampling
+from stratavore.shim.client import ExitRecord
+from stratavore.shims import Shims
+from stratavore.store import events, installation
+from stratavore.store.database import Condition, Database, Durability, Health, open_readonly
+from stratavore.store.lock import hold_lock
+from stratavore.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+_SWITCH_SECONDS = 0.0005
+"""With Python's own 5 ms, one busy thread costs the loop up to 19 ms a turn."""
+
+
+class Daemon:
+    """What the verbs, the shims and the signals may ask of the daemon as a whole."""
+
+    def __init__(self) -> None:
+        self.supervisor: Supervisor | None = None
+        self.exit_code = 0
+        self._ended = asyncio.Event()
+        self._leaves_mark = False
+
+    def wake(self, runner_ids: Collection[str]) -> None:
+        if self.supervisor is not None:
+            self.supervisor.wake(runner_ids)
+
+    async def reconcile(self) -> Reconciled:
+        assert self.supervisor is not None
+        return await self.supervisor.reconcile()
+
+    def stop(self, *, leave_mark: bool, exit_code: int = 0) -> None:
+        self._leaves_mark, self.exit_code = leave_mark, exit_code
+        self._ended.set()
+
+    def on_exit(self, record: ExitRecord) -> None:
+        """A shim wrote down the end of a run. Before the supervisor is there, nothing is lost: it is not acked."""
+        if self.supervisor is not None:
+            self.supervisor.on_exit(record)
+
+    def on_gone(self, shim_id: ShimId) -> None:
+        """A shim died."""
+        if self.supervisor is not None:
+            self.supervisor.on_gone(shim_id)
+
+    async def wait(self, stop_mark: Path) -> None:
+        """Until somebody asked for the end; then leave the mark if that was wished."""
+        await self._ended.wait()
+        if self._leaves_mark:
+            stop_mark.touch(mode=0o600)
+
+
+def run(paths: Paths, config_file: Path | None) -> int:
+    """Be the daemon of this state directory until asked to end; returns the exit code.
+
+    Raises:
+        StratavoreError: it cannot start.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    loaded = load(paths, config_file, os.environ)
+    paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    open_log(loaded.config.daemon)
+    with hold_lock(paths.lock):
+        paths.stop_mark.unlink(missing_ok=True)
+        return asyncio.run(_serve(paths, loaded.config))
+
+
+async def _serve(paths: Paths, config: Config) -> int:
+    daemon = Daemon()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, lambda: daemon.stop(leave_mark=True))
+    async with build(paths, config, daemon):
+        log.info("the daemon is ready", extra={"pid": os.getpid()})
+        await daemon.wait(paths.stop_mark)
+    log.info("the daemon ends", extra={"pid": os.getpid(), "exit_code": daemon.exit_code})
+    return daemon.exit_code
+
+
+@asynccontextmanager
+async def build(paths: Paths, config: Config, daemon: Daemon) -> AsyncIterator[Context]:
+    """All parts of a daemon, started in order and closed in reverse; tests start this same function."""
+    loop = asyncio.get_running_loop()
+    async with AsyncExitStack() as stack:
+
+        def on_health(health: Health) -> None:
+            loop.call_soon_threadsafe(_judge, health, daemon)
+
+        database = Database.open(
+            paths.database,
+            durability=Durability(config.daemon.durability),
+            check=_needs_check(paths.database),
+            on_health=on_health,
+        )
+        stack.callback(database.close)
+        await database.write(lambda tx: installation.begin(tx, process.boot_id()))
+        shims = Shims(
+            paths,
+            runners_per_shim=config.shim.runners_per_shim,
+            on_exit=daemon.on_exit,
+            on_gone=daemon.on_gone,
+            log_cap_bytes=config.output.cap_per_runner,
+            runners_may_control=config.runners.runners_may_control,
+            idle_seconds=config.shim.idle_exit,
+        )
+        clock = SystemClock()
+        context = Context(config, paths, database, shims, clock, News(), daemon, clock.now())
+        supervisor = daemon.supervisor = Supervisor(context)
+        await shims.start()
+        stack.push_async_callback(shims.close)
+        stack.push_async_callback(supervisor.close)
+        await supervisor.reconcile()
+        for work in (supervisor.run(), Sampling(context).run(), _reconcile_for_ever(context)):
+            task = asyncio.ensure_future(work)
+            stack.push_async_callback(_cancel, task)
+        server = Server(context)
+        await server.start()
+        stack.push_async_callback(server.close)
+        await _tell(context, "daemon.started")
+        stack.push_async_callback(_tell, context, "daemon.stopped")
+        yield context
+
+
+async def _reconcile_for_ever(context: Context) -> None:
+    while True:
+        await asyncio.sleep(context.config.supervision.reconcile_interval)
+        try:
+            await context.house.reconcile()
+        except StratavoreError as error:
+            log.warning("reconciliation was put off", extra={"why": error.message})
+        except Exception:
+            log.exception("reconciliation failed")
+
+
+async def _cancel(task: "asyncio.Future[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _tell(context: Context, type: str) -> None:
+    now, who = context.clock.now(), str(os.getpid())
+    try:
+        await context.write(lambda tx: events.append(tx, type, who, {"pid": os.getpid()}, actor="daemon", now=now))
+    except StratavoreError as error:
+        log.warning("could not record that the daemon starts or ends", extra={"why": error.message})
+
+
+def _needs_check(database: Path) -> bool:
+    """Whether the machine was started anew since the database was last written."""
+    if not database.exists():
+        return False
+    try:
+        with open_readonly(database) as rows:
+            return installation.last_boot_id(rows) != process.boot_id()
+    except StratavoreError:
+        return True
+
+
+def _judge(health: Health, daemon: Daemon) -> None:
+    """The disk lost something or the file is damaged: only a new process, with a check, may go on."""
+    match health.condition:
+        case Condition.FAILED:
+            log.error("the disk failed; starting anew", extra={"why": health.reason})
+            daemon.stop(leave_mark=False, exit_code=StorageFailed.exit_code)
+        case Condition.CORRUPT:
+            log.error("the database is damaged", extra={"why": health.reason})
+            daemon.stop(leave_mark=False, exit_code=Corrupt.exit_code)
+        case Condition.OK | Condition.DEGRADED:
+            log.warning("the database is %s", health.condition, extra={"why": health.reason})

@@ -1,0 +1,120 @@
+"""The verbs that type into a runner: `send` and `interrupt`.
+
+Rule 1: a text is pasted and submitted by a key of its own, in one frame that nobody can type between.
+Rule 2: whether the program took it is what the agent itself says; if it says nothing, that is unknown.
+Rule 3: nothing is typed into a permission dialog by accident: a text is refused while the agent waits for a decision.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from stratavore.agents import Agent, Live, Start, resolve
+from stratavore.context import Asker, Context
+from stratavore.ending import read_tail
+from stratavore.errors import Conflict, Invalid
+from stratavore.lifecycle import State
+from stratavore.model import Activity, Sent
+from stratavore.protocol import Input, Nothing
+from stratavore.runner_files import read_environment
+from stratavore.shim.client import Refused
+from stratavore.shims import Part, ShimGone
+from stratavore.spawning import start_of
+from stratavore.store import events, runners
+from stratavore.store.runners import Supervised
+from stratavore.terminal import paste
+from stratavore.terminal.modes import Modes, modes_of
+
+_MODES_TAIL_BYTES = 1 << 20
+_TAKEN_SECONDS = 5.0
+_RETRY_ENTER_SECONDS = 2.0
+_LOOK_SECONDS = 0.02
+
+
+async def send_input(context: Context, asker: Asker, request: Input, runner: str) -> Sent:
+    """Paste and submit a text, or press keys.
+
+    Raises:
+        Conflict: the runner does not run, or has no terminal, or waits for a decision and was sent a text.
+    """
+    row = _typable(context, runner)
+    agent, start = _agent_of(context, row)
+    before = _live(agent, row, start)
+    if request.text is not None and before is not None and before.activity is Activity.WAITING_PERMISSION:
+        raise Conflict(f"{row.name} waits for a decision ({before.said})", remedy=f"`stratavore attach {row.name}`")
+    parts = _parts(request, agent, _modes(context, row))
+    if not parts:
+        raise Invalid("there is nothing to send", remedy="give a text or --key")
+    await _type(context, asker, row, parts)
+    if request.text is None or not request.submit or before is None:
+        return Sent(taken=None, detail="sent; this program does not tell whether it took it")
+    return await _taken(context, agent, row, start, before)
+
+
+async def interrupt_runner(context: Context, asker: Asker, request: Nothing, runner: str) -> Sent:
+    """Press the key with which a person interrupts this agent; never a signal."""
+    row = _typable(context, runner)
+    agent, _ = _agent_of(context, row)
+    await _type(context, asker, row, [Part(agent.typing.interrupt)])
+    return Sent(taken=None, detail="interrupted")
+
+
+def _typable(context: Context, reference: str) -> Supervised:
+    row = runners.get_supervised(context.rows, runners.resolve(context.rows, reference))
+    if row.state not in (State.RUNNING, State.STOPPING):
+        raise Conflict(f"{row.name} is {row.state}", remedy=f"`stratavore explain {row.name}` says why")
+    if not row.tty:
+        raise Conflict(f"{row.name} has no terminal to type into", remedy="launch it without --no-tty")
+    return row
+
+
+def _agent_of(context: Context, row: Supervised) -> tuple[Agent, Start]:
+    agent, _ = resolve(row.agent, context.config.agents)
+    directory = context.paths.runner(row.id)
+    return agent, start_of(row, read_environment(directory), directory, context)
+
+
+def _live(agent: Agent, row: Supervised, start: Start) -> Live | None:
+    if row.pid is None or row.start_time is None:
+        return None
+    return agent.live([(row.pid, row.start_time)], start)
+
+
+def _modes(context: Context, row: Supervised) -> Modes:
+    return modes_of(read_tail(context.paths.run_log(row.shim, row.key), _MODES_TAIL_BYTES))
+
+
+def _parts(request: Input, agent: Agent, modes: Modes) -> list[Part]:
+    typing = agent.typing
+    submit = "enter" if request.submit and request.text is not None else ""
+    found = paste.parts(request.text, request.keys, modes=modes, submit=submit, pause_seconds=typing.pause_seconds)
+    parts = [Part(b"", part.seconds) if isinstance(part, paste.Pause) else Part(part) for part in found]
+    return [Part(typing.clear), *parts] if request.text is not None and typing.clear else parts
+
+
+async def _type(context: Context, asker: Asker, row: Supervised, parts: Sequence[Part]) -> None:
+    try:
+        await context.shims.send(row.key, parts)
+    except (Refused, ShimGone) as refusal:
+        raise Conflict(f"{row.name} took no input: {refusal}", remedy=f"`stratavore explain {row.name}`") from None
+    now, size = context.clock.now(), sum(len(part.data) for part in parts)
+    told = {"name": row.name, "project": row.project, "bytes": size}
+    await context.write(
+        lambda tx: events.append(tx, "runner.input_sent", row.id, told, actor=str(asker), now=now)
+    )
+
+
+async def _taken(context: Context, agent: Agent, row: Supervised, start: Start, before: Live) -> Sent:
+    """Watch the agent's own word until it goes to work; Enter is pressed once more, the text never."""
+    began = context.clock.boottime()
+    pressed_again = False
+    while (elapsed := context.clock.boottime() - began) < _TAKEN_SECONDS:
+        now = _live(agent, row, start)
+        if now is not None and now.activity is Activity.WORKING:
+            if before.activity is Activity.WORKING:
+                return Sent(taken=None, detail="sent while it was working; it takes it when it is done")
+            return Sent(taken=True, detail=f"{agent.name} went to work")
+        if not pressed_again and elapsed > _RETRY_ENTER_SECONDS:
+            pressed_again = True
+            await context.shims.send(row.key, [Part(agent.typing.enter)])
+        await asyncio.sleep(_LOOK_SECONDS)
+    return Sent(taken=False, detail=f"{agent.name} did not go to work within {_TAKEN_SECONDS:.0f} s")

@@ -1,0 +1,161 @@
+"""The verb `launch`: from a wish to rows that the supervisor will bring to life.
+
+Rule 1: all that can be refused is refused before anything is stored; the quota is taken in the transaction that
+inserts the runners, so no two launches can both get the last slot.
+Rule 2: shims and environment files exist before the intent is committed; if it is refused they go again.
+Rule 3: the environment is filtered here, once, whoever brought it.
+"""
+
+import os
+from typing import Any
+
+from stratavore import runner_files
+from stratavore.agents import Agent, Profile, Start, find_program, first_on_path, resolve
+from stratavore.clock import iso, new_runner_id
+from stratavore.context import Asker, Context
+from stratavore.environment import masked, runner_environment
+from stratavore.errors import Conflict, RunnerFailed
+from stratavore.failpoints import fp
+from stratavore.model import Desired, Launched, LaunchPlan, Project
+from stratavore.projects import usable_directory
+from stratavore.protocol import Launch
+from stratavore.store import projects, runners, runs
+from stratavore.store.database import Tx
+
+
+async def launch(context: Context, asker: Asker, request: Launch) -> Launched | LaunchPlan:
+    """Commit the wish for `count` runners; they are starting when this returns.
+
+    Raises:
+        NotFound, Invalid, Conflict: no such project or agent; a directory, name or combination that cannot be.
+        RunnerFailed: the agent's program is not there.
+        QuotaExceeded: they do not fit, and `partial` was not said (or nothing fits).
+    """
+    project = projects.get_project(context.rows, request.project)
+    cwd = usable_directory(project.path)
+    environment = _environment(context, request)
+    name, agent, profile = _agent(context, request, project, environment)
+    start = _start(context, request, name, cwd, environment, agent, profile)
+    plan = agent.launch(start)
+    if find_program(start, plan) is None:
+        raise RunnerFailed(f"the program {plan.argv[0]!r} of agent {name} is not on the PATH", remedy=agent.remedy)
+    if request.dry_run:
+        shown = masked({**environment, **plan.env})
+        slots = max(0, project.max_runners - project.runners)
+        return LaunchPlan(argv=list(plan.argv), cwd=cwd, environment=shown, session_id=plan.session_id, slots_left=slots)
+    _refuse_early(context, request, project)
+    return await _commit(context, asker, request, cwd, name, agent, environment)
+
+
+async def _commit(
+    context: Context, asker: Asker, request: Launch, cwd: str, agent_name: str, agent: Agent, environment: dict[str, str]
+) -> Launched:
+    ids = [new_runner_id() for _ in range(request.count)]
+    shims = await context.shims.reserve(request.count)
+    for runner_id in ids:
+        runner_files.write_environment(context.paths.runner(runner_id), environment)
+    settings = context.config.runners
+    now = context.clock.now()
+    common: dict[str, Any] = {
+        "agent": agent_name,
+        "desired": Desired.RUNNING,
+        "restart_policy": request.restart_policy or settings.restart,
+        "max_restarts": settings.max_restarts if request.max_restarts is None else request.max_restarts,
+        "tty": request.tty,
+        "terminal_rows": request.rows,
+        "terminal_columns": request.columns,
+        "extra_argv": request.argv,
+        "cwd": cwd,
+        "umask": request.umask,
+        "prompt": request.prompt,
+        "stop_grace_seconds": settings.stop_grace
+        if request.stop_grace_seconds is None
+        else request.stop_grace_seconds,
+        "max_seconds": request.max_seconds,
+        "alive": 1,
+        "run": 1,
+        "created_at": iso(now),
+    }
+
+    def insert(tx: Tx) -> list[str]:
+        project_id = int(projects.get_row(tx, request.project)["id"])
+        taken = projects.take_slots(tx, project_id, request.count, partial=request.partial)
+        for runner_id, name, shim_id in zip(ids, _names(tx, request, project_id, taken), shims, strict=False):
+            own = {"id": runner_id, "name": name, "project_id": project_id, "session_id": agent.new_session_id()}
+            runners.insert(tx, common | own)
+            runs.insert(tx, runner_id, 1, shim_id, actor=str(asker), now=now)
+        return ids[:taken]
+
+    fp("launch.before_commit")
+    try:
+        launched = await context.write(insert)
+    except BaseException:
+        _discard(context, ids)
+        raise
+    fp("launch.after_commit")
+    context.wake(launched)
+    _discard(context, ids[len(launched) :])
+    rows = runners.list_runners(context.rows, ids=launched)
+    return Launched(runners=rows, refused=request.count - len(launched))
+
+
+def _environment(context: Context, request: Launch) -> dict[str, str]:
+    return runner_environment(
+        caller=request.environment,
+        daemon=os.environ,
+        config=context.config.environment,
+        explicit=request.env,
+    )
+
+
+def _agent(
+    context: Context, request: Launch, project: Project, environment: dict[str, str]
+) -> tuple[str, Agent, Profile]:
+    name = request.agent or project.agent or context.config.runners.default_agent or first_on_path(environment)
+    return name, *resolve(name, context.config.agents)
+
+
+def _start(
+    context: Context,
+    request: Launch,
+    agent_name: str,
+    cwd: str,
+    environment: dict[str, str],
+    agent: Agent,
+    profile: Profile,
+) -> Start:
+    return Start(
+        name=request.name or request.project,
+        cwd=cwd,
+        runner_dir=context.paths.runner("RUNNER"),
+        env=environment,
+        tty=request.tty,
+        prompt=request.prompt,
+        extra=tuple(request.argv),
+        session_id=agent.new_session_id(),
+        profile=profile,
+    )
+
+
+def _refuse_early(context: Context, request: Launch, project: Project) -> None:
+    """Spare the shims what the transaction would refuse anyway; the transaction decides."""
+    if request.name is not None and request.count == 1 and runners.is_living_name(context.rows, request.name):
+        raise Conflict(
+            f"a runner called {request.name} lives", remedy=f"`stratavore attach {request.name}`, or another --name"
+        )
+    needed = 1 if request.partial else request.count
+    if project.runners + needed > project.max_runners:
+        raise projects.quota_exceeded(project.name, project.max_runners, project.runners, request.count)
+
+
+def _names(tx: Tx, request: Launch, project_id: int, count: int) -> list[str]:
+    if request.name is None:
+        return runners.free_names(tx, project_id, count)
+    if count == 1 and request.count == 1:
+        return [request.name]
+    return [f"{request.name[:58]}-{number}" for number in range(1, count + 1)]
+
+
+def _discard(context: Context, runner_ids: list[str]) -> None:
+    for runner_id in runner_ids:
+        runner_files.remove(context.paths.runner(runner_id))

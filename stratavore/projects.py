@@ -1,0 +1,84 @@
+"""The verbs on projects."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stratavore import runner_files
+from stratavore.agents import resolve
+from stratavore.context import Asker, Context
+from stratavore.errors import Invalid
+from stratavore.model import Acknowledged, Project
+from stratavore.protocol import EditProject, ListProjects, NewProject, Nothing
+from stratavore.store import projects
+
+
+async def list_projects(context: Context, asker: Asker, request: ListProjects) -> list[Project]:
+    """All projects but the archived, or those of one status."""
+    return projects.list_projects(context.rows, request.status)
+
+
+async def get_project(context: Context, asker: Asker, request: Nothing, project: str) -> Project:
+    """One project."""
+    return projects.get_project(context.rows, project)
+
+
+async def new_project(context: Context, asker: Asker, request: NewProject) -> Project:
+    """Make a directory a project.
+
+    Raises:
+        Invalid: the directory or the agent cannot be used.
+        Conflict: the name is taken.
+    """
+    columns = msgspec.structs.asdict(request)
+    columns["path"] = usable_directory(request.path)
+    if request.agent is not None:
+        resolve(request.agent, context.config.agents)
+    if request.max_runners is None:
+        columns["max_runners"] = context.config.projects.max_runners
+    if request.on_quota is None:
+        columns["on_quota"] = context.config.projects.on_quota
+    now = context.clock.now()
+    return await context.write(lambda tx: projects.insert(tx, columns, actor=str(asker), now=now))
+
+
+async def edit_project(context: Context, asker: Asker, request: EditProject, project: str) -> Project:
+    """Change what a project says; living runners keep what they were launched with."""
+    changes: dict[str, Any] = {
+        field: value for field, value in msgspec.structs.asdict(request).items() if value is not msgspec.UNSET
+    }
+    now = context.clock.now()
+    if "archived" in changes:
+        changes["archived_at"] = now if changes.pop("archived") else None
+    if "path" in changes:
+        changes["path"] = usable_directory(changes["path"])
+    if changes.get("agent") is not None:
+        resolve(changes["agent"], context.config.agents)
+    return await context.write(lambda tx: projects.edit(tx, project, changes, actor=str(asker), now=now))
+
+
+async def delete_project(context: Context, asker: Asker, request: Nothing, project: str) -> Acknowledged:
+    """Forget a project and its ended runners. Its directory is not touched."""
+    now = context.clock.now()
+    forgotten = await context.write(lambda tx: projects.delete(tx, project, actor=str(asker), now=now))
+    for runner_id in forgotten:
+        runner_files.remove(context.paths.runner(runner_id))
+    return Acknowledged()
+
+
+def usable_directory(path: str) -> str:
+    """The real path of a directory in which a runner can work.
+
+    Raises:
+        Invalid: it is no directory, or may not be entered and read.
+    """
+    if not os.path.isabs(path):
+        raise Invalid(f"{path!r} is not an absolute path", remedy="name the directory from the root")
+    real = Path(os.path.realpath(path))
+    if not real.is_dir():
+        raise Invalid(f"{real} is not a directory", remedy="make it first, or name another with --path")
+    if not os.access(real, os.R_OK | os.X_OK):
+        raise Invalid(f"{real} cannot be read", remedy=f"chmod u+rx {real}")
+    return str(real)

@@ -1,0 +1,261 @@
+"""What may be asked of the daemon: one frozen Struct per request, and the table of routes.
+
+Rule 1: a route is one row of ROUTES: method, path, request, answer; server, client and documents are made from it.
+Rule 2: a request Struct says all that is checked by shape; what needs the database is checked by its verb.
+Rule 3: a field that is left out stays as it is; null clears it.
+
+`{runner}` in a path is a name, an id, a unique prefix of either, a comma-separated list of such, or `*` for all
+(neither `,` nor `*` can stand in a name). GET requests carry their Struct in the query string, others as JSON.
+"""
+
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
+from msgspec import UNSET, Meta, UnsetType
+
+from stratavore.model import (
+    Acknowledged,
+    DaemonStatus,
+    DiskUse,
+    Event,
+    Explanation,
+    Launched,
+    LaunchPlan,
+    OnQuota,
+    Project,
+    ProjectStatus,
+    Pruned,
+    Reconciled,
+    RestartPolicy,
+    Run,
+    Runner,
+    RunnerState,
+    Sent,
+    Status,
+)
+
+PREFIX = "/api/v1"
+
+Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,63}$")]
+Seconds = Annotated[float, Meta(ge=0, le=366 * 86400)]
+Count = Annotated[int, Meta(ge=1, le=4096)]
+Slots = Annotated[int, Meta(ge=0, le=100_000)]
+Text = Annotated[str, Meta(max_length=1000)]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a caller sends."""
+
+
+class Nothing(Request, frozen=True):
+    """A request without fields."""
+
+
+class ListProjects(Request, frozen=True):
+    status: ProjectStatus | None = None
+
+
+class NewProject(Request, frozen=True):
+    name: Name
+    path: str
+    agent: str | None = None
+    description: Text = ""
+    tags: list[Text] = []
+    max_runners: Slots | None = None
+    max_memory_bytes: Annotated[int, Meta(ge=1)] | None = None
+    max_cpu_percent: Annotated[float, Meta(gt=0)] | None = None
+    on_quota: OnQuota | None = None
+
+
+class EditProject(Request, frozen=True):
+    """Changes of a project; `archived` puts it away or brings it back, `name` renames it."""
+
+    name: Name | UnsetType = UNSET
+    archived: bool | UnsetType = UNSET
+    path: str | UnsetType = UNSET
+    agent: str | None | UnsetType = UNSET
+    description: Text | UnsetType = UNSET
+    tags: list[Text] | UnsetType = UNSET
+    max_runners: Slots | UnsetType = UNSET
+    max_memory_bytes: Annotated[int, Meta(ge=1)] | None | UnsetType = UNSET
+    max_cpu_percent: Annotated[float, Meta(gt=0)] | None | UnsetType = UNSET
+    on_quota: OnQuota | UnsetType = UNSET
+
+
+class Launch(Request, frozen=True):
+    """A wish for runners.
+
+    `environment` is the caller's whole environment, which the daemon filters (None: the caller brings none); `env` is
+    what `--env` and `--env-file` said and passes the filter. `argv` follows the agent's own; for `shell` it is the
+    whole command. `dry_run` is answered with a LaunchPlan.
+    """
+
+    project: str
+    name: Name | None = None
+    agent: str | None = None
+    restart_policy: RestartPolicy | None = None
+    max_restarts: Annotated[int, Meta(ge=0)] | None = None
+    count: Count = 1
+    partial: bool = False
+    prompt: str | None = None
+    tty: bool = True
+    rows: Annotated[int, Meta(ge=1, le=1000)] = 24
+    columns: Annotated[int, Meta(ge=1, le=1000)] = 80
+    environment: dict[str, str] | None = None
+    env: dict[str, str] = {}
+    umask: Annotated[int, Meta(ge=0, le=0o777)] | None = None
+    stop_grace_seconds: Seconds | None = None
+    max_seconds: Seconds | None = None
+    argv: list[str] = []
+    dry_run: bool = False
+
+
+class ListRunners(Request, frozen=True):
+    """Which runners; ended ones only with `all`, or when `runner` or `state` names them.
+
+    With `until`, the answer waits (at most `wait_seconds`) till every runner that is listed is in one of these states;
+    it then tells the states as they are, so the caller looks whether it came.
+    """
+
+    runner: str | None = None
+    project: str | None = None
+    state: RunnerState | None = None
+    all: bool = False
+    until: str | None = None
+    """Comma-separated states; `settled` stands for all but `starting`, `ended` for the three final ones."""
+    wait_seconds: Annotated[float, Meta(ge=0, le=25)] = 0
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
+    offset: Annotated[int, Meta(ge=0)] = 0
+
+
+class Stop(Request, frozen=True):
+    """End runners politely; `project` narrows a `*`. `grace_seconds` overrides their own."""
+
+    project: str | None = None
+    grace_seconds: Seconds | None = None
+
+
+class Choose(Request, frozen=True):
+    """A verb on runners that needs nothing else; `project` narrows a `*`."""
+
+    project: str | None = None
+
+
+class Rename(Request, frozen=True):
+    name: Name
+
+
+class Input(Request, frozen=True):
+    """What to type. `text` is pasted and then submitted with its own key unless `submit` is false; `keys` are names
+    such as `esc`, `enter`, `ctrl-c`, typed after the text."""
+
+    text: Annotated[str, Meta(max_length=900_000)] | None = None
+    keys: list[str] = []
+    submit: bool = True
+
+
+class ListEvents(Request, frozen=True):
+    """Events after `since`, oldest first; waits up to `wait_seconds` for the first one."""
+
+    since: Annotated[int, Meta(ge=0)] = 0
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
+    wait_seconds: Annotated[float, Meta(ge=0, le=25)] = 0
+    newest: bool = False
+    """Without `since`: the newest `limit` events instead of the oldest."""
+
+
+class StopDaemon(Request, frozen=True):
+    """End the daemon. `runners` also stops every runner first; `restart` leaves no stop mark."""
+
+    runners: bool = False
+    restart: bool = False
+
+
+class Prune(Request, frozen=True):
+    """Remove ended runners (and their output) and events; None takes the configured retention."""
+
+    older_than_seconds: Seconds | None = None
+    dry_run: bool = False
+
+
+class Route(NamedTuple):
+    """One thing that can be asked. `name` is the client's method and the verb's name."""
+
+    name: str
+    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    path: str
+    request: type[Request]
+    answer: Any
+    reads: bool
+    """True for what changes nothing; a runner's own processes may ask these."""
+
+
+def _get(name: str, path: str, request: type[Request], answer: Any) -> Route:
+    return Route(name, "GET", PREFIX + path, request, answer, True)
+
+
+def _post(name: str, path: str, request: type[Request], answer: Any) -> Route:
+    return Route(name, "POST", PREFIX + path, request, answer, False)
+
+
+def _patch(name: str, path: str, request: type[Request], answer: Any) -> Route:
+    return Route(name, "PATCH", PREFIX + path, request, answer, False)
+
+
+def _delete(name: str, path: str, request: type[Request], answer: Any) -> Route:
+    return Route(name, "DELETE", PREFIX + path, request, answer, False)
+
+
+ROUTES: tuple[Route, ...] = (
+    _get("status", "/status", Nothing, Status),
+    _get("daemon_status", "/daemon", Nothing, DaemonStatus),
+    _post("stop_daemon", "/daemon/stop", StopDaemon, Acknowledged),
+    _get("list_projects", "/projects", ListProjects, list[Project]),
+    _post("new_project", "/projects", NewProject, Project),
+    _get("get_project", "/projects/{project}", Nothing, Project),
+    _patch("edit_project", "/projects/{project}", EditProject, Project),
+    _delete("delete_project", "/projects/{project}", Nothing, Acknowledged),
+    _get("list_runners", "/runners", ListRunners, list[Runner]),
+    _post("launch", "/runners", Launch, Launched | LaunchPlan),
+    _get("get_runner", "/runners/{runner}", Nothing, Runner),
+    _patch("rename_runner", "/runners/{runner}", Rename, Runner),
+    _delete("remove_runners", "/runners/{runner}", Choose, list[Runner]),
+    _get("list_runs", "/runners/{runner}/runs", Nothing, list[Run]),
+    _get("explain_runner", "/runners/{runner}/explanation", Nothing, Explanation),
+    _post("stop_runners", "/runners/{runner}/stop", Stop, list[Runner]),
+    _post("kill_runners", "/runners/{runner}/kill", Choose, list[Runner]),
+    _post("pause_runners", "/runners/{runner}/pause", Choose, list[Runner]),
+    _post("unpause_runners", "/runners/{runner}/unpause", Choose, list[Runner]),
+    _post("restart_runners", "/runners/{runner}/restart", Stop, list[Runner]),
+    _post("send_input", "/runners/{runner}/input", Input, Sent),
+    _post("interrupt_runner", "/runners/{runner}/interrupt", Nothing, Sent),
+    _get("list_events", "/events", ListEvents, list[Event]),
+    _post("reconcile", "/reconcile", Nothing, Reconciled),
+    _get("disk_use", "/disk", Nothing, DiskUse),
+    _post("prune", "/prune", Prune, Pruned),
+)
+
+BY_NAME = {route.name: route for route in ROUTES}
+
+SETTLED = frozenset(RunnerState) - {RunnerState.STARTING}
+ENDED = frozenset({RunnerState.TERMINATED, RunnerState.FAILED, RunnerState.LOST})
+
+
+def states_of(until: str) -> frozenset[RunnerState]:
+    """The states that an `until` names: a comma-separated list, `settled` or `ended` (also written `done`).
+
+    Raises:
+        ValueError: a word is no state.
+    """
+    named: set[RunnerState] = set()
+    for word in until.split(","):
+        match word.strip():
+            case "settled":
+                named |= SETTLED
+            case "ended" | "done":
+                named |= ENDED
+            case state:
+                named.add(RunnerState(state))
+    return frozenset(named)
+
+

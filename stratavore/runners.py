@@ -1,0 +1,214 @@
+"""The verbs on runners, once they are launched.
+
+Rule 1: a verb records the wish in one transaction and wakes the supervisor; it signals nobody itself.
+Rule 2: when the database cannot take a wish, `stop`, `kill`, `pause` and `unpause` go straight to the shim, whose
+record carries who asked.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from stratavore import booking, runner_files
+from stratavore.agents import resolve
+from stratavore.context import Asker, Context
+from stratavore.ending import rungs
+from stratavore.errors import Conflict, Degraded, StorageFailed
+from stratavore.lifecycle import FINAL
+from stratavore.model import Desired, EndReason, Run, Runner
+from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Stop, states_of
+from stratavore.store import events, runners, runs
+from stratavore.store.database import Tx
+from stratavore.store.runners import Supervised
+
+log = logging.getLogger(__name__)
+
+_LOOK_AGAIN_SECONDS = 0.004
+"""While many change at once, whoever waits for them all looks no more often than this."""
+
+
+async def list_runners(context: Context, asker: Asker, request: ListRunners) -> list[Runner]:
+    """Runners; with `until`, as soon as all of them are where they are waited for, or the time is up."""
+    ids = None if request.runner is None else runners.resolve_all(context.rows, request.runner, request.project)
+    if request.until is not None and ids is not None:
+        await _wait(context, ids, request)
+    return runners.list_runners(
+        context.rows,
+        ids=ids,
+        project=request.project,
+        state=request.state,
+        all=request.all,
+        limit=request.limit,
+        offset=request.offset,
+    )
+
+
+async def get_runner(context: Context, asker: Asker, request: Nothing, runner: str) -> Runner:
+    """One runner."""
+    return runners.get_runner(context.rows, runner)
+
+
+async def list_runs(context: Context, asker: Asker, request: Nothing, runner: str) -> list[Run]:
+    """The runs of one runner, oldest first, with the files of their output."""
+    runner_id = runners.resolve(context.rows, runner)
+    return runs.list_runs(context.rows, runner_id, context.paths.logs)
+
+
+async def stop_runners(context: Context, asker: Asker, request: Stop, runner: str) -> list[Runner]:
+    """End runners politely. One that is between two runs is not started again."""
+    return await _stop(context, asker, runner, request.project, EndReason.STOPPED, request.grace_seconds)
+
+
+async def kill_runners(context: Context, asker: Asker, request: Choose, runner: str) -> list[Runner]:
+    """End runners at once."""
+    return await _stop(context, asker, runner, request.project, EndReason.KILLED, None)
+
+
+async def pause_runners(context: Context, asker: Asker, request: Choose, runner: str) -> list[Runner]:
+    """Stop the process trees of runners where they stand."""
+    return await _want_paused(context, asker, request, runner, Desired.PAUSED)
+
+
+async def unpause_runners(context: Context, asker: Asker, request: Choose, runner: str) -> list[Runner]:
+    """Let paused runners go on."""
+    return await _want_paused(context, asker, request, runner, Desired.RUNNING)
+
+
+async def restart_runners(context: Context, asker: Asker, request: Stop, runner: str) -> list[Runner]:
+    """End the present run, if there is one, and start the next: the same name, the same conversation."""
+    ids = runners.resolve_all(context.rows, runner, request.project)
+    now, moment = context.clock.now(), context.moment()
+
+    def wish(tx: Tx) -> None:
+        for row in runners.list_supervised(tx, ids):
+            told = {"name": row.name, "project": row.project}
+            events.append(tx, "runner.restart_asked", row.id, told, actor=str(asker), now=now)
+            if row.state not in FINAL:
+                runners.want(tx, row.id, Desired.RUNNING, then_start=True)
+                booking.ask_stop(
+                    tx, row, EndReason.STOPPED, actor=str(asker), now=now, grace=request.grace_seconds
+                )
+                continue
+            if not row.alive:
+                runners.revive(tx, row)
+            runners.want(tx, row.id, Desired.RUNNING, then_start=True)
+            runners.schedule_retry(
+                tx, row, at=now, at_boottime=moment.boottime, boot_id=moment.boot_id, failures=0, now=now
+            )
+
+    await context.write(wish)
+    context.wake(ids)
+    return runners.list_runners(context.rows, ids=ids)
+
+
+async def rename_runner(context: Context, asker: Asker, request: Rename, runner: str) -> Runner:
+    """Give a runner another name."""
+    runner_id = runners.resolve(context.rows, runner)
+    now = context.clock.now()
+    await context.write(lambda tx: runners.rename(tx, runner_id, request.name, actor=str(asker), now=now))
+    return runners.get_runner(context.rows, runner_id)
+
+
+async def remove_runners(context: Context, asker: Asker, request: Choose, runner: str) -> list[Runner]:
+    """Forget ended runners and their output; refused, all of it, if one of them lives."""
+    ids = runners.resolve_all(context.rows, runner, request.project)
+    doomed = runners.list_runners(context.rows, ids=ids)
+    await forget(context, ids, actor=str(asker))
+    return doomed
+
+
+async def forget(context: Context, ids: list[str], *, actor: str) -> int:
+    """Remove rows, output and files of ended runners; returns the bytes that were freed."""
+    now = context.clock.now()
+    logs = [run.log for runner_id in ids for run in runs.list_runs(context.rows, runner_id, context.paths.logs)]
+
+    def remove(tx: Tx) -> None:
+        for runner_id in ids:
+            runners.remove(tx, runner_id, actor=actor, now=now)
+
+    await context.write(remove)
+    freed = sum(runner_files.remove(context.paths.runner(runner_id)) for runner_id in ids)
+    return freed + sum(runner_files.remove_log(log_file) for log_file in logs)
+
+
+async def _wait(context: Context, ids: list[str], request: ListRunners) -> None:
+    wanted = [state.value for state in states_of(request.until or "")]
+    deadline = context.clock.boottime() + request.wait_seconds
+    while runners.count_outside(context.rows, ids, wanted):
+        left = deadline - context.clock.boottime()
+        if left <= 0:
+            return
+        await context.news.wait(left)
+        if len(ids) > 1:
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+async def _stop(
+    context: Context, asker: Asker, references: str, project: str | None, reason: EndReason, grace: float | None
+) -> list[Runner]:
+    ids = runners.resolve_all(context.rows, references, project)
+    now = context.clock.now()
+
+    def wish(tx: Tx) -> None:
+        found = runners.list_supervised(tx, ids)
+        ended = [row.name for row in found if not row.alive]
+        if ended and references != "*":
+            raise Conflict(f"{', '.join(ended)} ended already", remedy="`stratavore explain` says how")
+        for row in found:
+            runners.want(tx, row.id, Desired.STOPPED)
+            if row.state in FINAL:
+                runners.call_off_retry(tx, row, actor=str(asker), now=now)
+            else:
+                booking.ask_stop(tx, row, reason, actor=str(asker), now=now, grace=grace)
+
+    try:
+        await context.write(wish)
+    except (Degraded, StorageFailed) as refusal:
+        await _straight_to_the_shim(context, ids, lambda row: _end(context, row, asker, reason), refusal)
+    context.wake(ids)
+    return runners.list_runners(context.rows, ids=ids)
+
+
+async def _want_paused(
+    context: Context, asker: Asker, request: Choose, references: str, desired: Desired
+) -> list[Runner]:
+    ids = runners.resolve_all(context.rows, references, request.project)
+
+    def wish(tx: Tx) -> None:
+        for row in runners.list_supervised(tx, ids):
+            if not row.alive:
+                raise Conflict(f"{row.name} ended already", remedy="`stratavore explain` says how")
+            if row.desired is not Desired.STOPPED:
+                runners.want(tx, row.id, desired)
+
+    try:
+        await context.write(wish)
+    except (Degraded, StorageFailed) as refusal:
+        act = context.shims.pause if desired is Desired.PAUSED else context.shims.unpause
+        await _straight_to_the_shim(context, ids, lambda row: act(row.key), refusal)
+    context.wake(ids)
+    return runners.list_runners(context.rows, ids=ids)
+
+
+async def _end(context: Context, row: Supervised, asker: Asker, reason: EndReason) -> None:
+    if reason is EndReason.KILLED:
+        await context.shims.kill(row.key, by=str(asker))
+        return
+    agent, _ = resolve(row.agent, context.config.agents)
+    steps = agent.stop_steps(row.argv, tty=row.tty, grace_seconds=row.stop_grace_seconds)
+    await context.shims.stop(row.key, rungs(steps), row.stop_grace_seconds, by=str(asker))
+
+
+async def _straight_to_the_shim(
+    context: Context,
+    ids: list[str],
+    act: Callable[[Supervised], Awaitable[None]],
+    refusal: Degraded | StorageFailed,
+) -> None:
+    """Do it without a row; raises the database's refusal when there is nobody to do it to."""
+    living = [row for row in runners.list_supervised(context.rows, ids) if row.state not in FINAL]
+    if not living:
+        raise refusal
+    log.warning("the database takes no wish; asking the shims", extra={"runners": len(living), "why": str(refusal)})
+    for row in living:
+        await act(row)

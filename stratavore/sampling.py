@@ -1,0 +1,141 @@
+"""Heartbeats: measures every runner at each interval, and acts on memory and CPU quotas.
+
+Rule 1: one pass over the process table serves all runners, in a thread of its own.
+Rule 2: a sample is no event. That a quota is exceeded is one, told when it begins, not at every look.
+Rule 3: over quota, the runner that uses most of it is paused or stopped, one at a look, until it fits again.
+"""
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from stratavore import booking
+from stratavore.agents import resolve
+from stratavore.context import Context
+from stratavore.errors import StratavoreError
+from stratavore.model import Activity, Desired, EndReason, Health, OnQuota
+from stratavore.process import Sampler, Usage
+from stratavore.runner_files import read_environment
+from stratavore.spawning import start_of
+from stratavore.store import events, runners, samples
+from stratavore.store.database import Row, Tx
+from stratavore.store.runners import Supervised
+from stratavore.store.samples import Sample
+
+log = logging.getLogger(__name__)
+
+_RESOURCES = {"rss_bytes": "max_memory_bytes", "cpu_percent": "max_cpu_percent"}
+
+
+class Sampling:
+    """The loop that looks at the runners."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._sampler = Sampler()
+        self._exceeded: set[tuple[str, str]] = set()
+
+    async def run(self) -> None:
+        """Look at every interval, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except StratavoreError as error:
+                log.warning("no samples were stored", extra={"why": error.message})
+            except Exception:
+                log.exception("a look at the runners failed")
+            await asyncio.sleep(self._context.config.supervision.sample_interval)
+
+    async def look(self) -> None:
+        """Measure all living runners once, store it, and act on quotas."""
+        living = [row for row in runners.list_supervised(self._context.rows) if row.ended_at is None and row.pid]
+        if not living:
+            return
+        found = await asyncio.to_thread(self._measure, living)
+        await self._context.database.write(lambda tx: samples.store(tx, found))
+        for row in samples.by_project(self._context.rows):
+            await self._hold_to_quota(row)
+
+    def _measure(self, living: Sequence[Supervised]) -> list[Sample]:
+        now = self._context.clock.now()
+        usage = self._sampler.sample({row.id: row.pid for row in living if row.pid is not None})
+        health = self._context.shims.health()
+        found = []
+        for row in living:
+            used = usage.get(row.id)
+            if used is None:
+                continue
+            found.append(
+                Sample(
+                    runner_id=row.id,
+                    seen_at=now,
+                    cpu_percent=used.cpu_percent,
+                    rss_bytes=used.rss_bytes,
+                    threads=used.threads,
+                    children=used.children,
+                    output_bytes=self._output_bytes(row),
+                    activity=self._activity(row, used),
+                    health=Health.OK if health.get(row.shim) == "ok" else Health.UNRESPONSIVE,
+                )
+            )
+        return found
+
+    def _output_bytes(self, row: Supervised) -> int | None:
+        try:
+            return os.stat(self._context.paths.run_log(row.shim, row.key)).st_size
+        except OSError:
+            return None
+
+    def _activity(self, row: Supervised, used: Usage) -> Activity | None:
+        """What the agent says of itself; nothing is concluded from silence."""
+        agent, _ = resolve(row.agent, self._context.config.agents)
+        if agent.name == "shell" or row.pid is None or row.start_time is None:
+            return None
+        directory = self._context.paths.runner(row.id)
+        try:
+            live = agent.live([(row.pid, row.start_time)], start_of(row, read_environment(directory), directory, self._context))
+        except StratavoreError:
+            return None
+        return None if live is None else live.activity
+
+    async def _hold_to_quota(self, row: Row) -> None:
+        for used_name, limit_name in _RESOURCES.items():
+            used, limit = row[used_name], row[limit_name]
+            mark = (row["name"], used_name)
+            if used is None or limit is None or used <= limit:
+                self._exceeded.discard(mark)
+                continue
+            begins = mark not in self._exceeded
+            self._exceeded.add(mark)
+            await self._act_on_excess(row, used_name, {"used": used, "limit": limit}, tell=begins)
+
+    async def _act_on_excess(self, row: Row, resource: str, figures: dict[str, Any], *, tell: bool) -> None:
+        action, now = OnQuota(row["on_quota"]), self._context.clock.now()
+        culprit = self._biggest(row["name"], resource) if action is not OnQuota.WARN else None
+        told = {"resource": resource, **figures, "action": action.value, "runner": culprit and culprit.name}
+
+        def act(tx: Tx) -> None:
+            if tell or culprit is not None:
+                events.append(tx, "project.quota_exceeded", row["name"], told, actor=booking.ACTOR, now=now)
+            if culprit is None:
+                return
+            if action is OnQuota.PAUSE:
+                runners.want(tx, culprit.id, Desired.PAUSED)
+                return
+            runners.want(tx, culprit.id, Desired.STOPPED)
+            booking.ask_stop(tx, culprit, EndReason.QUOTA, actor=booking.ACTOR, now=now)
+
+        if tell or culprit is not None:
+            await self._context.write(act)
+            log.warning("a quota is exceeded", extra={"project": row["name"], **told})
+        if culprit is not None:
+            self._context.wake([culprit.id])
+
+    def _biggest(self, project: str, resource: str) -> Supervised | None:
+        """The runner of the project that uses most of the resource, of those that can still be acted on."""
+        found = runners.list_runners(self._context.rows, project=project, state="running")
+        ranked = sorted(found, key=lambda runner: getattr(runner, resource) or 0, reverse=True)
+        wanted = [runner for runner in ranked if runner.desired is Desired.RUNNING]
+        return runners.get_supervised(self._context.rows, wanted[0].id) if wanted else None

@@ -1,0 +1,135 @@
+"""The event log: what happened, in order, chained by hashes.
+
+Rule 1: `append` is called in the transaction of the change that the event tells of.
+Rule 2: events are never changed; pruning removes the oldest and leaves a checkpoint from which the chain goes on.
+Rule 3: the hash of an event covers everything in it but its `seq`, and the hash before it.
+"""
+
+import hashlib
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from stratavore.clock import iso, new_event_id
+from stratavore.model import Event
+from stratavore.store.database import Row, Rows, Tx
+from stratavore.store.rows import load
+
+SCHEMA_VERSION = 1
+GENESIS = "0" * 64
+_HASHED = (
+    "event_id",
+    "aggregate_type",
+    "aggregate_id",
+    "aggregate_seq",
+    "type",
+    "schema_version",
+    "payload",
+    "at",
+    "actor",
+    "generation",
+)
+
+
+def append(
+    tx: Tx, type: str, aggregate_id: str, payload: dict[str, Any], *, actor: str, now: datetime
+) -> None:
+    """Record the fact `type` (`runner.started`, …) about the aggregate named before its dot.
+
+    `payload` must be JSON and hold no secret; `actor` says who did it (`cli uid=1000 pid=7`, `supervisor`, …).
+    """
+    aggregate_type = type.partition(".")[0]
+    number = tx.scalar(
+        "INSERT INTO aggregates (type, id, seq) VALUES (?, ?, 1)"
+        " ON CONFLICT (type, id) DO UPDATE SET seq = seq + 1 RETURNING seq",
+        (aggregate_type, aggregate_id),
+    )
+    row: Row = {
+        "event_id": new_event_id(now),
+        "aggregate_type": aggregate_type,
+        "aggregate_id": aggregate_id,
+        "aggregate_seq": number,
+        "type": type,
+        "schema_version": SCHEMA_VERSION,
+        "payload": msgspec.json.encode(payload).decode(),
+        "at": iso(now),
+        "actor": actor,
+        "generation": tx.scalar("SELECT generation FROM installation"),
+        "previous_hash": head(tx),
+    }
+    tx.execute(
+        "INSERT INTO events (event_id, aggregate_type, aggregate_id, aggregate_seq, type, schema_version, payload,"
+        " at, actor, generation, previous_hash, hash) VALUES (:event_id, :aggregate_type, :aggregate_id,"
+        " :aggregate_seq, :type, :schema_version, :payload, :at, :actor, :generation, :previous_hash, :hash)",
+        {**row, "hash": digest(row)},
+    )
+
+
+def digest(row: Row) -> str:
+    """The hash that the event `row` must carry."""
+    chained = msgspec.json.encode([row["previous_hash"], *(row[name] for name in _HASHED)])
+    return hashlib.sha256(chained).hexdigest()
+
+
+def head(rows: Rows) -> str:
+    """The hash of the newest event, pruned or not."""
+    newest = rows.one_or_none("SELECT hash FROM events ORDER BY seq DESC LIMIT 1") or rows.one_or_none(
+        "SELECT hash FROM event_checkpoints ORDER BY seq DESC LIMIT 1"
+    )
+    return GENESIS if newest is None else str(newest["hash"])
+
+
+def list_events(rows: Rows, *, since: int = 0, limit: int = 1000, newest: bool = False) -> list[Event]:
+    """Up to `limit` events after the seq `since`, oldest first; with `newest` the last ones there are."""
+    order = "DESC" if newest else "ASC"
+    found = rows.all(f"SELECT * FROM events WHERE seq > ? ORDER BY seq {order} LIMIT ?", (since, limit))
+    return [load(Event, row) for row in (reversed(found) if newest else found)]
+
+
+def list_of_runner(rows: Rows, runner_id: str, *, limit: int) -> list[Event]:
+    """The newest `limit` events about one runner, oldest first."""
+    found = rows.all(
+        "SELECT * FROM events WHERE aggregate_type = 'runner' AND aggregate_id = ? ORDER BY aggregate_seq DESC LIMIT ?",
+        (runner_id, limit),
+    )
+    return [load(Event, row) for row in reversed(found)]
+
+
+def last_seq(rows: Rows) -> int:
+    """The seq of the newest event; 0 when there has been none."""
+    return int(rows.scalar("SELECT COALESCE(MAX(seq), 0) FROM events"))
+
+
+def first_broken(rows: Rows) -> int | None:
+    """The seq of the first event whose hash or predecessor does not fit, or None when the chain holds."""
+    checkpoint = rows.one_or_none("SELECT hash FROM event_checkpoints ORDER BY seq DESC LIMIT 1")
+    expected = GENESIS if checkpoint is None else checkpoint["hash"]
+    after = 0
+    while page := rows.all("SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT 1000", (after,)):
+        for row in page:
+            if row["previous_hash"] != expected or digest(row) != row["hash"]:
+                return int(row["seq"])
+            expected = row["hash"]
+        after = page[-1]["seq"]
+    return None
+
+
+def prune(tx: Tx, *, before: datetime, keep_rows: int, at_most: int, now: datetime) -> int:
+    """Remove up to `at_most` of the oldest events that are older than `before` or more than `keep_rows` back.
+
+    Returns how many went. The newest of them stays as a checkpoint.
+    """
+    newest = last_seq(tx)
+    doomed = tx.all(
+        "SELECT seq, hash FROM events WHERE at < ? OR seq <= ? ORDER BY seq LIMIT ?",
+        (iso(before), newest - keep_rows, at_most),
+    )
+    if not doomed:
+        return 0
+    last = doomed[-1]
+    tx.execute("DELETE FROM event_checkpoints")
+    tx.execute(
+        "INSERT INTO event_checkpoints (seq, hash, at) VALUES (?, ?, ?)", (last["seq"], last["hash"], iso(now))
+    )
+    return tx.execute("DELETE FROM events WHERE seq <= ?", (last["seq"],))

@@ -1,0 +1,332 @@
+"""Runners: what people launched, what they want of it, and what the supervisor must know to bring it about.
+
+Rule 1: `alive` is 1 exactly as long as a runner holds a slot of its project's quota; `settle` and `revive` change both.
+Rule 2: no state is written here; a runner's state is its last run's (see the view `public_runners`).
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from stratavore.clock import iso
+from stratavore.errors import Ambiguous, Conflict, NotFound
+from stratavore.lifecycle import State
+from stratavore.model import Desired, EndReason, RestartPolicy, Runner, ShimId
+from stratavore.store import events, projects
+from stratavore.store.database import Rows, Tx
+from stratavore.store.rows import column, load
+
+
+class Supervised(msgspec.Struct, frozen=True):
+    """A runner and its last run, as the supervisor sees them."""
+
+    id: str
+    name: str
+    project: str
+    project_id: int
+    agent: str
+    desired: Desired
+    restart_policy: RestartPolicy
+    max_restarts: int
+    restarts: int
+    failures: int
+    tty: bool
+    terminal_rows: int
+    terminal_columns: int
+    extra_argv: list[str]
+    cwd: str
+    umask: int | None
+    prompt: str | None
+    session_id: str | None
+    stop_grace_seconds: float
+    max_seconds: float | None
+    alive: bool
+    then_start: bool
+    retry_at_boottime: float | None
+    retry_boot_id: str | None
+    run: int
+    key: str
+    shim: ShimId
+    state: State
+    argv: list[str]
+    pid: int | None
+    start_time: int | None
+    boot_id: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    end_reason: EndReason | None
+    stop_reason: EndReason | None
+    stop_by: str | None
+    run_grace_seconds: float | None
+
+
+_SUPERVISED = """
+SELECT r.id, r.name, p.name AS project, r.project_id, r.agent, r.desired, r.restart_policy, r.max_restarts,
+       r.restarts, r.failures, r.tty, r.terminal_rows, r.terminal_columns, r.extra_argv, r.cwd, r.umask, r.prompt,
+       r.session_id, r.stop_grace_seconds, r.max_seconds, r.alive, r.then_start, r.retry_at_boottime,
+       r.retry_boot_id, r.run, n.key, n.shim, n.state, n.argv, n.pid, n.start_time, n.boot_id, n.started_at, n.ended_at,
+       n.end_reason, n.stop_reason, n.stop_by, n.stop_grace_seconds AS run_grace_seconds
+  FROM runners AS r
+  JOIN projects AS p ON p.id = r.project_id
+  JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run
+"""
+
+
+def list_supervised(rows: Rows, ids: Collection[str] | None = None) -> list[Supervised]:
+    """The living runners, or those with these ids, living or not."""
+    if ids is None:
+        found = rows.all(_SUPERVISED + " WHERE r.alive = 1")
+    else:
+        wanted = column(list(ids))
+        found = rows.all(_SUPERVISED + " WHERE r.id IN (SELECT value FROM json_each(?))", (wanted,))
+    return [load(Supervised, row) for row in found]
+
+
+def get_supervised(rows: Rows, runner_id: str) -> Supervised:
+    """One of them; raises NotFound."""
+    found = list_supervised(rows, [runner_id])
+    if not found:
+        raise NotFound(f"there is no runner {runner_id}")
+    return found[0]
+
+
+def list_runners(
+    rows: Rows,
+    *,
+    ids: Collection[str] | None = None,
+    project: str | None = None,
+    state: str | None = None,
+    all: bool = False,
+    limit: int = 10_000,
+    offset: int = 0,
+) -> list[Runner]:
+    """Runners, oldest first: the living ones; with `all`, `ids` or `state` the ended ones too."""
+    conditions, values = ["1"], {"limit": limit, "offset": offset}
+    if ids is not None:
+        conditions.append("id IN (SELECT value FROM json_each(:ids))")
+        values["ids"] = column(list(ids))
+    elif state is None and not all:
+        conditions.append("alive = 1")
+    if project is not None:
+        conditions.append("project = :project")
+        values["project"] = project  # type: ignore[assignment]
+    if state is not None:
+        conditions.append("state = :state")
+        values["state"] = column(state)
+    found = rows.all(
+        f"SELECT * FROM public_runners WHERE {' AND '.join(conditions)} ORDER BY created_at, id"
+        " LIMIT :limit OFFSET :offset",
+        values,
+    )
+    return [load(Runner, row) for row in found]
+
+
+def get_runner(rows: Rows, reference: str) -> Runner:
+    """The runner that `reference` means; raises NotFound or Ambiguous."""
+    return list_runners(rows, ids=[resolve(rows, reference)])[0]
+
+
+def resolve(rows: Rows, reference: str) -> str:
+    """The id of the runner that `reference` means: a name, an id, or a unique prefix of either.
+
+    Exact before prefix, living before ended, the newest of several ended ones of the same name.
+
+    Raises:
+        NotFound, Ambiguous: none fits; several do, and the message lists them.
+    """
+    if not reference:
+        raise NotFound("a runner's name is empty")
+    exact = rows.one_or_none(
+        "SELECT id FROM runners WHERE id = :r OR name = :r ORDER BY id = :r DESC, alive DESC, created_at DESC LIMIT 1",
+        {"r": reference},
+    )
+    if exact:
+        return str(exact["id"])
+    for living in (1, 0):
+        found = rows.all(
+            "SELECT id, name FROM runners WHERE alive = :living AND (substr(id, 1, :n) = :r OR substr(name, 1, :n) = :r)"
+            " ORDER BY name LIMIT 9",
+            {"living": living, "n": len(reference), "r": reference},
+        )
+        if len(found) == 1:
+            return str(found[0]["id"])
+        if found:
+            listed = ", ".join(f"{row['name']} ({row['id']})" for row in found[:8])
+            raise Ambiguous(f"{reference} fits several runners: {listed}{', …' if len(found) > 8 else ''}")
+    raise NotFound(f"no runner is called {reference} or begins so")
+
+
+def resolve_all(rows: Rows, references: str, project: str | None) -> list[str]:
+    """The ids that a list of references means: `*` for all living (of `project`), else names, ids, prefixes."""
+    if references == "*":
+        if project is not None:
+            projects.get_row(rows, project)
+        found = rows.all(
+            "SELECT r.id FROM runners AS r JOIN projects AS p ON p.id = r.project_id"
+            " WHERE r.alive = 1 AND (:project IS NULL OR p.name = :project) ORDER BY r.created_at",
+            {"project": project},
+        )
+        return [row["id"] for row in found]
+    return list(dict.fromkeys(resolve(rows, reference) for reference in references.split(",")))
+
+
+def exists(rows: Rows, runner_id: str) -> bool:
+    """Whether the database knows that id."""
+    return rows.one_or_none("SELECT 1 FROM runners WHERE id = ?", (runner_id,)) is not None
+
+
+def is_living_name(rows: Rows, name: str) -> bool:
+    """Whether a living runner is called `name`."""
+    return rows.one_or_none("SELECT 1 FROM runners WHERE name = ? AND alive = 1", (name,)) is not None
+
+
+def insert(tx: Tx, runner: dict[str, Any]) -> None:
+    """Store a new runner, whose slot was taken before.
+
+    Raises:
+        Conflict: a living runner has that name.
+    """
+    if is_living_name(tx, runner["name"]):
+        raise Conflict(
+            f"a runner called {runner['name']} lives", remedy=f"`stratavore attach {runner['name']}`, or another --name"
+        )
+    values = {key: column(value) for key, value in runner.items()}
+    tx.execute(f"INSERT INTO runners ({', '.join(values)}) VALUES ({', '.join(':' + key for key in values)})", values)
+
+
+def free_names(tx: Tx, project_id: int, count: int) -> list[str]:
+    """`count` names `<project>-<number>` that no living runner has, counting up from the last launch."""
+    row = tx.one("SELECT name, launches FROM projects WHERE id = ?", (project_id,))
+    stem, number, names = row["name"][:56], row["launches"] - count, list[str]()
+    while len(names) < count:
+        number += 1
+        name = f"{stem}-{number}"
+        if not is_living_name(tx, name):
+            names.append(name)
+    return names
+
+
+def want(tx: Tx, runner_id: str, desired: Desired, *, then_start: bool = False) -> None:
+    """Note what a person wants; a pending retry is called off, unless it is wanted to run."""
+    tx.execute(
+        "UPDATE runners SET desired = :desired, then_start = :then_start WHERE id = :id",
+        {"desired": desired.value, "then_start": int(then_start), "id": runner_id},
+    )
+
+
+def settle(tx: Tx, runner_id: str) -> None:
+    """Nothing will start it again by itself: give its slot back."""
+    row = tx.one_or_none(
+        "UPDATE runners SET alive = 0, then_start = 0, retry_at = NULL, retry_at_boottime = NULL, retry_boot_id = NULL"
+        " WHERE id = ? AND alive = 1 RETURNING project_id",
+        (runner_id,),
+    )
+    if row is not None:
+        projects.free_slot(tx, row["project_id"])
+        tx.execute("UPDATE samples SET activity = NULL WHERE runner_id = ?", (runner_id,))
+
+
+def call_off_retry(tx: Tx, runner: Supervised, *, actor: str, now: datetime) -> None:
+    """It is between two runs and shall not run again."""
+    if runner.alive:
+        settle(tx, runner.id)
+        told = {"name": runner.name, "project": runner.project}
+        events.append(tx, "runner.retry_called_off", runner.id, told, actor=actor, now=now)
+
+
+def revive(tx: Tx, runner: Supervised) -> None:
+    """Take a slot again for an ended runner; raises QuotaExceeded, or Conflict when its name has gone to another."""
+    projects.take_slots(tx, runner.project_id, 1, partial=False)
+    if is_living_name(tx, runner.name):
+        raise Conflict(f"another runner is called {runner.name} now", remedy="`stratavore rename` one of them")
+    tx.execute(
+        "UPDATE runners SET alive = 1, desired = 'running', failures = 0 WHERE id = ?",
+        (runner.id,),
+    )
+
+
+def schedule_retry(
+    tx: Tx, runner: Supervised, *, at: datetime, at_boottime: float, boot_id: str, failures: int, now: datetime
+) -> None:
+    """Enter the backoff: the supervisor starts the runner again when the boot clock says `at_boottime`."""
+    tx.execute(
+        "UPDATE runners SET retry_at = ?, retry_at_boottime = ?, retry_boot_id = ?, failures = ? WHERE id = ?",
+        (iso(at), at_boottime, boot_id, failures, runner.id),
+    )
+    events.append(
+        tx,
+        "runner.backing_off",
+        runner.id,
+        {"name": runner.name, "project": runner.project, "retry_at": iso(at), "failures": failures},
+        actor="supervisor",
+        now=now,
+    )
+
+
+def begin_again(tx: Tx, runner_id: str, *, by_itself: bool) -> None:
+    """Leave the backoff (or the end) for a new run; `by_itself` when no person asked."""
+    tx.execute(
+        "UPDATE runners SET retry_at = NULL, retry_at_boottime = NULL, retry_boot_id = NULL, then_start = 0,"
+        " restarts = restarts + 1, failures = CASE WHEN :by_itself THEN failures ELSE 0 END WHERE id = :id",
+        {"by_itself": int(by_itself), "id": runner_id},
+    )
+
+
+def set_session(tx: Tx, runner_id: str, session_id: str) -> None:
+    """Remember the conversation that the runner is in."""
+    tx.execute("UPDATE runners SET session_id = ? WHERE id = ?", (session_id, runner_id))
+
+
+def rename(tx: Tx, runner_id: str, name: str, *, actor: str, now: datetime) -> None:
+    """Give it another name; raises Conflict when a living runner has it."""
+    row = tx.one("SELECT name, alive FROM runners WHERE id = ?", (runner_id,))
+    if row["name"] == name:
+        return
+    if row["alive"] and is_living_name(tx, name):
+        raise Conflict(f"a runner called {name} lives", remedy="choose another name")
+    tx.execute("UPDATE runners SET name = ? WHERE id = ?", (name, runner_id))
+    events.append(tx, "runner.renamed", runner_id, {"was": row["name"], "name": name}, actor=actor, now=now)
+
+
+def remove(tx: Tx, runner_id: str, *, actor: str, now: datetime) -> None:
+    """Forget an ended runner and its runs; raises Conflict while it lives."""
+    row = tx.one("SELECT name, alive FROM runners WHERE id = ?", (runner_id,))
+    if row["alive"]:
+        raise Conflict(f"{row['name']} is alive", remedy=f"`stratavore stop {row['name']}` first")
+    tx.execute("DELETE FROM runners WHERE id = ?", (runner_id,))
+    events.append(tx, "runner.removed", runner_id, {"name": row["name"]}, actor=actor, now=now)
+
+
+def list_prunable(rows: Rows, *, before: datetime) -> list[str]:
+    """The ids of runners that ended before that moment."""
+    found = rows.all(
+        "SELECT r.id FROM runners AS r JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run"
+        " WHERE r.alive = 0 AND n.ended_at < ?",
+        (iso(before),),
+    )
+    return [row["id"] for row in found]
+
+
+def count_outside(rows: Rows, ids: Collection[str], states: Collection[str]) -> int:
+    """How many of these runners are in none of these states."""
+    return int(
+        rows.scalar(
+            "SELECT COUNT(*) FROM runners AS r JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run"
+            " WHERE r.id IN (SELECT value FROM json_each(:ids))"
+            " AND CASE WHEN r.retry_at IS NOT NULL THEN 'backoff' ELSE n.state END"
+            " NOT IN (SELECT value FROM json_each(:states))",
+            {"ids": column(list(ids)), "states": column(list(states))},
+        )
+    )
+
+
+def count_by_state(rows: Rows) -> dict[str, int]:
+    """How many living runners are in each state."""
+    found = rows.all(
+        "SELECT CASE WHEN r.retry_at IS NOT NULL THEN 'backoff' ELSE n.state END AS state, COUNT(*) AS n"
+        " FROM runners AS r JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run"
+        " WHERE r.alive = 1 GROUP BY 1 ORDER BY 1"
+    )
+    return {row["state"]: row["n"] for row in found}

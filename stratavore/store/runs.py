@@ -1,0 +1,125 @@
+"""Runs: the one place that writes a run's state.
+
+Rule 1: `insert` writes the first state, `advance` every other; both announce it in the same transaction.
+Rule 2: a change is guarded by the state that was read; whoever comes second gets Conflict and looks again.
+"""
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from stratavore.clock import iso
+from stratavore.errors import Conflict, NotFound
+from stratavore.lifecycle import FINAL, Cause, State, next_state
+from stratavore.model import EndReason, Run, ShimId
+from stratavore.store import events
+from stratavore.store.database import Rows, Tx
+from stratavore.store.rows import column, load
+
+_ANNOUNCED = {
+    State.RUNNING: "runner.started",
+    State.PAUSED: "runner.paused",
+    State.STOPPING: "runner.stop_asked",
+    State.TERMINATED: "runner.stopped",
+    State.FAILED: "runner.failed",
+    State.LOST: "runner.lost",
+}
+
+
+class RunRow(msgspec.Struct, frozen=True):
+    """A row of `runs` as far as the supervisor needs it."""
+
+    key: str
+    runner_id: str
+    number: int
+    shim: ShimId
+    state: State
+    created_at: datetime
+    pid: int | None
+    start_time: int | None
+    boot_id: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    stop_reason: EndReason | None
+    stop_by: str | None
+    stop_grace_seconds: float | None
+
+
+def insert(tx: Tx, runner_id: str, number: int, shim: str, *, actor: str, now: datetime) -> str:
+    """Commit the intent to start run `number` of a runner in `shim`; returns its key."""
+    key = f"{runner_id}.{number}"
+    tx.execute(
+        "INSERT INTO runs (key, runner_id, number, shim, state, created_at) VALUES (?, ?, ?, ?, 'starting', ?)",
+        (key, runner_id, number, shim, iso(now)),
+    )
+    tx.execute("UPDATE runners SET run = ? WHERE id = ?", (number, runner_id))
+    type = "runner.launched" if number == 1 else "runner.relaunched"
+    _announce(tx, type, runner_id, {"run": number}, actor=actor, now=now)
+    return key
+
+
+def get(rows: Rows, key: str) -> RunRow:
+    """The run `key`; raises NotFound."""
+    row = rows.one_or_none("SELECT * FROM runs WHERE key = ?", (key,))
+    if row is None:
+        raise NotFound(f"there is no run {key}")
+    return load(RunRow, row)
+
+
+def exists(rows: Rows, key: str) -> bool:
+    """Whether the database knows the run `key`."""
+    return rows.one_or_none("SELECT 1 FROM runs WHERE key = ?", (key,)) is not None
+
+
+def escalate(tx: Tx, key: str, *, by: str) -> None:
+    """The run is being stopped; it is to be killed instead."""
+    tx.execute("UPDATE runs SET stop_reason = 'killed', stop_by = ? WHERE key = ?", (by, key))
+
+
+def advance(tx: Tx, run: RunRow, cause: Cause, *, actor: str, now: datetime, **facts: Any) -> RunRow:
+    """Apply `cause` to `run`, store the `facts` (columns of `runs`) that came with it, and announce both.
+
+    A final state needs the fact `end_reason`; `ended_at` is `now` unless given.
+
+    Raises:
+        Conflict: the lifecycle has no such change, or the run is no longer in the state that was read.
+    """
+    new = next_state(run.state, cause)
+    if new in FINAL:
+        facts = {"ended_at": now, **facts}
+    values = {name: iso(value) if isinstance(value, datetime) else column(value) for name, value in facts.items()}
+    assignments = "".join(f", {name} = :{name}" for name in values)
+    row = tx.one_or_none(
+        f"UPDATE runs SET state = :new{assignments} WHERE key = :key AND state = :old RETURNING *",
+        {**values, "new": new.value, "old": run.state.value, "key": run.key},
+    )
+    if row is None:
+        raise Conflict(f"run {run.key} is no longer {run.state}")
+    type = "runner.unpaused" if cause is Cause.UNPAUSED else _ANNOUNCED[new]
+    if cause is Cause.SPAWNED:
+        type = "runner.started"
+    told = {name: value for name, value in values.items() if value is not None and name not in ("argv", "last_line")}
+    _announce(tx, type, run.runner_id, {"run": run.number, **told}, actor=actor, now=now)
+    return load(RunRow, row)
+
+
+def list_runs(rows: Rows, runner_id: str, logs: Path) -> list[Run]:
+    """The runs of a runner, oldest first; `logs` is the directory of all logs."""
+    found = rows.all("SELECT * FROM runs WHERE runner_id = ? ORDER BY number", (runner_id,))
+    return [load(Run, {**row, "log": str(logs / row["shim"] / row["key"])}) for row in found]
+
+
+def list_unended(rows: Rows) -> list[RunRow]:
+    """Every run that has not ended as far as the database knows."""
+    return [load(RunRow, row) for row in rows.all("SELECT * FROM runs WHERE ended_at IS NULL")]
+
+
+def _announce(tx: Tx, type: str, runner_id: str, facts: dict[str, Any], *, actor: str, now: datetime) -> None:
+    who = tx.one(
+        "SELECT r.name, p.name AS project, r.agent FROM runners AS r JOIN projects AS p ON p.id = r.project_id"
+        " WHERE r.id = ?",
+        (runner_id,),
+    )
+    events.append(tx, type, runner_id, {**who, **facts}, actor=actor, now=now)

@@ -1,0 +1,56 @@
+"""Samples: what was last measured of each living runner. Measured, not decided: no event tells of it."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import msgspec
+
+from stratavore.clock import iso
+from stratavore.model import Activity, Health
+from stratavore.store.database import Row, Rows, Tx
+from stratavore.store.rows import column
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """One look at a runner's process tree. `cpu_percent` is of one core, None until there are two looks."""
+
+    runner_id: str
+    seen_at: datetime
+    cpu_percent: float | None
+    rss_bytes: int | None
+    threads: int | None
+    children: int | None
+    output_bytes: int | None
+    activity: Activity | None
+    health: Health
+
+
+def store(tx: Tx, samples: Iterable[Sample]) -> None:
+    """Put these in the place of the older ones; runners that are gone are passed over."""
+    tx.execute_many(
+        "INSERT INTO samples (runner_id, seen_at, cpu_percent, rss_bytes, threads, children, output_bytes, activity,"
+        " health) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS (SELECT 1 FROM runners WHERE id = ?1)"
+        " ON CONFLICT (runner_id) DO UPDATE SET seen_at = excluded.seen_at, cpu_percent = excluded.cpu_percent,"
+        " rss_bytes = excluded.rss_bytes, threads = excluded.threads, children = excluded.children,"
+        " output_bytes = excluded.output_bytes, activity = excluded.activity, health = excluded.health",
+        [(s.runner_id, iso(s.seen_at), *(column(v) for v in msgspec.structs.astuple(s)[2:])) for s in samples],
+    )
+
+
+def totals(rows: Rows) -> Row:
+    """`cpu_percent` and `rss_bytes` of all living runners together; None when nothing was measured."""
+    return rows.one(
+        "SELECT SUM(s.cpu_percent) AS cpu_percent, SUM(s.rss_bytes) AS rss_bytes"
+        " FROM samples AS s JOIN runners AS r ON r.id = s.runner_id WHERE r.alive = 1"
+    )
+
+
+def by_project(rows: Rows) -> list[Row]:
+    """What each project's living runners use together, beside its quotas: name, on_quota, cpu_percent, rss_bytes, …"""
+    return rows.all(
+        "SELECT p.name, p.on_quota, p.max_memory_bytes, p.max_cpu_percent, SUM(s.cpu_percent) AS cpu_percent,"
+        " SUM(s.rss_bytes) AS rss_bytes"
+        " FROM projects AS p JOIN runners AS r ON r.project_id = p.id AND r.alive = 1"
+        " JOIN samples AS s ON s.runner_id = r.id"
+        " WHERE p.max_memory_bytes IS NOT NULL OR p.max_cpu_percent IS NOT NULL GROUP BY p.id"
+    )

@@ -1,0 +1,101 @@
+"""How errors reach a person: one line with the remedy, and an exit code that scripts can rely on."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stratavore import errors
+from tests.cli.conftest import Cli
+from tests.fake_daemon import Refusal, fake_daemon
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+@pytest.mark.parametrize("cls", errors.classes(), ids=lambda cls: cls.code)
+def test_a_refusal_is_one_line_with_its_remedy_and_the_exit_code_of_its_class(
+    cli: Cli, cls: type[errors.StratavoreError]
+) -> None:
+    refusal = cls("it\x1b[2J is\nso", remedy="do otherwise")
+    with fake_daemon(cli.home, lambda _: Refusal(cls.http_status, refusal.as_dict())):
+        done = cli("reconcile", exits=cls.exit_code) if cls is not errors.DaemonUnreachable else None
+    if done is not None:
+        assert done.stderr == "stratavore: it[2J is so → do otherwise\n"
+        assert done.stdout == ""
+
+
+def test_exit_codes_never_change_their_meaning() -> None:
+    """What is released stays: a new class may come, a row may not change."""
+    assert {cls.code: cls.exit_code for cls in errors.classes()} == {
+        "internal": 1,
+        "invalid": 2,
+        "not_found": 3,
+        "conflict": 4,
+        "ambiguous": 4,
+        "quota": 5,
+        "unreachable": 6,
+        "runner_failed": 7,
+        "forbidden": 8,
+        "timeout": 9,
+        "storage_failed": 74,
+        "degraded": 75,
+        "already_running": 75,
+        "corrupt": 76,
+        "misconfigured": 78,
+        "newer_schema": 78,
+    }
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["stop"],
+        ["stop", "a", "--all"],
+        ["launch", "p", "extra"],
+        ["wait", "x"],
+        ["wait", "x", "--until", "blue"],
+    ]
+    + [["send", "x"], ["show", ""], ["show", "a/b"], ["prune", "--older-than", "soon"], ["--nonsense"]],
+    ids=" ".join,
+)
+def test_a_wrong_use_is_exit_2_and_starts_no_daemon(cli: Cli, argv: list[str]) -> None:
+    assert "Usage: stratavore" in cli(*argv, exits=2).stderr
+    assert not cli.home.exists()
+
+
+def test_an_unknown_word_is_not_found_and_the_nearest_is_named(cli: Cli) -> None:
+    done = cli("lanch", exits=3)
+    assert done.stderr == (
+        "stratavore: there is no command and no project 'lanch' → did you mean `stratavore launch`?\n"
+    )
+
+
+def test_with_autostart_off_a_changing_verb_is_unreachable(cli: Cli) -> None:
+    done = cli("launch", "demo", exits=6)
+    assert "daemon.autostart is false → `stratavore daemon start`" in done.stderr
+
+
+def test_a_broken_configuration_is_told_with_file_and_line(cli: Cli) -> None:
+    cli.home.mkdir()
+    (cli.home / "config.toml").write_text("[daemon]\nautostrat = true\n")
+    assert "config.toml:2" in cli("new", "demo", exits=78).stderr
+
+
+def test_a_reader_who_leaves_is_no_error(cli: Cli) -> None:
+    done = subprocess.run(
+        f"{' '.join(cli.command('events', '--help'))} | true; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        env=cli.environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    assert done.stdout.strip() in {"0", "141"}  # whoever was first
+
+
+def test_a_bug_is_one_line_too(cli: Cli) -> None:
+    with fake_daemon(cli.home, lambda _: {"not": "a status"}):
+        done = cli("status", exits=1)
+    assert done.stderr.startswith("stratavore: internal error: KeyError: ")
+    assert done.stderr.count("\n") == 1

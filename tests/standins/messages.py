@@ -1,0 +1,125 @@
+"""A stand-in of the Anthropic Messages API, for Claude Code.
+
+    ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_API_KEY=anything claude
+
+Every call is said to have read CACHE_READ tokens from the cache and one new token per word of the prompt.
+"""
+
+import json
+from contextlib import AbstractContextManager
+
+from tests.standins import server
+from tests.standins.answers import Answer, answer_to, answer_to_tool
+from tests.standins.server import JSON, Exchange, Standin
+
+CACHE_READ = 2000
+CACHE_WRITE = 150
+
+
+def serve(*, port: int = 0, pause_seconds: float = 0.05) -> AbstractContextManager[Standin]:
+    """Run it in this process for as long as the block lasts."""
+    return server.serve(answer, port=port, pause_seconds=pause_seconds)
+
+
+def answer(exchange: Exchange, body: JSON) -> None:
+    """Answer one POST."""
+    said, is_tool_result = _last_said(body)
+    if "/count_tokens" in exchange.path:
+        exchange.send_json({"input_tokens": len(said.split())})
+        return
+    number = exchange.server.number()
+    headers = {"request-id": f"req_{number:08d}"}
+    reply = answer_to_tool(said) if is_tool_result else answer_to(said)
+    if reply.error_status is not None:
+        error = {"type": "invalid_request_error", "message": f"asked to {said.strip()}"}
+        exchange.send_json({"type": "error", "error": error}, reply.error_status, headers)
+        return
+    message = _message(number, body, said)
+    if not body.get("stream"):
+        message |= {"content": [_block(number, reply)], "stop_reason": _stop_reason(reply)}
+        message["usage"]["output_tokens"] = reply.output_tokens
+        exchange.send_json(message, headers=headers)
+        return
+    exchange.begin_events(headers)
+    _stream(exchange, number, message, reply)
+    exchange.end_events()
+
+
+def _stream(exchange: Exchange, number: int, message: JSON, reply: Answer) -> None:
+    def event(name: str, **fields: object) -> None:
+        exchange.send_event({"type": name, **fields}, name)
+
+    nothing: JSON = {"text": ""} if reply.command is None else {"input": {}}
+    event("message_start", message=message)
+    event("content_block_start", index=0, content_block=_block(number, reply) | nothing)
+    event("ping")
+    if reply.command is not None:
+        piece = json.dumps(_tool_input(reply.command))
+        event("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": piece})
+    for piece in exchange.stream(reply):
+        event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
+    event("content_block_stop", index=0)
+    end = {"stop_reason": _stop_reason(reply), "stop_sequence": None}
+    event("message_delta", delta=end, usage={"output_tokens": reply.output_tokens})
+    event("message_stop")
+
+
+def _message(number: int, body: JSON, said: str) -> JSON:
+    usage = {
+        "input_tokens": len(said.split()),
+        "cache_creation_input_tokens": CACHE_WRITE,
+        "cache_read_input_tokens": CACHE_READ,
+        "cache_creation": {"ephemeral_5m_input_tokens": CACHE_WRITE, "ephemeral_1h_input_tokens": 0},
+        # The real API begins with 1 as well; only `message_delta` has the final number.
+        "output_tokens": 1,
+        "service_tier": "standard",
+    }
+    return {
+        "id": f"msg_{number:08d}",
+        "type": "message",
+        "role": "assistant",
+        "model": body.get("model", "stand-in"),
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": usage,
+    }
+
+
+def _block(number: int, reply: Answer) -> JSON:
+    if reply.command is None:
+        return {"type": "text", "text": reply.text}
+    call = {"id": f"toolu_{number:08d}", "name": "Bash", "input": _tool_input(reply.command)}
+    return {"type": "tool_use", **call}
+
+
+def _tool_input(command: str) -> JSON:
+    return {"command": command, "description": "What the prompt asked for"}
+
+
+def _stop_reason(reply: Answer) -> str:
+    return "end_turn" if reply.command is None else "tool_use"
+
+
+def _last_said(body: JSON) -> tuple[str, bool]:
+    """What the user, or a tool, said last; True for a tool. Reminders that the CLI adds to a prompt are left out."""
+    for message in reversed(body.get("messages", [])):
+        if message["role"] != "user":
+            continue
+        blocks = message["content"]
+        if isinstance(blocks, str):
+            blocks = [{"type": "text", "text": blocks}]
+        for block in reversed(blocks):
+            if block["type"] == "tool_result":
+                return _text(block.get("content", "")), True
+            if block["type"] == "text" and not block["text"].lstrip().startswith("<system-reminder>"):
+                return block["text"], False
+    return "", False
+
+
+def _text(content: str | list[JSON]) -> str:
+    return content if isinstance(content, str) else " ".join(part.get("text", "") for part in content)
+
+
+if __name__ == "__main__":
+    server.main(answer)
