@@ -73,28 +73,15 @@ def start(paths: Paths, config_file: Path | None = None) -> bool:
 
 def wait_until_gone(paths: Paths, timeout: float = START_SECONDS) -> None:
     """Return once no daemon holds the state directory. Raises DaemonUnreachable when one still does after `timeout`."""
+    from stratavore.shim.client import is_locked
+
     deadline = time.monotonic() + timeout
-    while is_held(paths.lock):
+    while is_locked(paths.lock):
         if time.monotonic() > deadline:
             raise DaemonUnreachable(
                 f"the daemon did not end within {timeout:.0f} s", remedy=f"look into {paths.log}"
             )
         time.sleep(0.01)
-
-
-def is_held(lock: Path) -> bool:
-    """Whether some process holds `flock` on the file."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
 
 
 def daemon_command(config_file: Path | None = None) -> list[str]:
@@ -191,13 +178,18 @@ def _death(paths: Paths, exit_code: int) -> errors.StratavoreError:
 
 def _ask_zygote(paths: Paths) -> None:
     """Inside a runner: let the zygote start the daemon, and wait until it answers."""
-    from stratavore.shim.client import start_daemon
+    from stratavore.shim import client
 
     try:
-        start_daemon(paths.state)
-    except OSError:
+        zygote = paths.current_zygote.read_text().strip()
+        connection = client.connect(paths.zygotes / zygote)
+        try:
+            connection.request("start_daemon")
+        finally:
+            connection.close()
+    except (OSError, client.Refused) as problem:
         raise DaemonUnreachable(
-            "the daemon is not running, and no zygote is there to start it",
+            f"the daemon is not running, and the zygote did not start it: {problem}",
             remedy="start it outside the runner",
         ) from None
     deadline = time.monotonic() + START_SECONDS

@@ -156,7 +156,8 @@ def begin_again(tx: Tx, runner: runners.Supervised, shim: str, *, now: datetime)
     if current.run != runner.run or not current.alive or current.desired is Desired.STOPPED:
         return
     runners.begin_again(tx, runner.id, by_itself=not current.then_start)
-    runs.insert(tx, runner.id, runner.run + 1, shim, actor=ACTOR, now=now)
+    whose = {"name": current.name, "project": current.project, "agent": current.agent}
+    runs.insert(tx, runner.id, runner.run + 1, shim, whose, actor=ACTOR, now=now)
 
 
 def adopt(tx: Tx, label: str, who: Identity, moment: Moment) -> str | None:
@@ -173,7 +174,8 @@ def adopt(tx: Tx, label: str, who: Identity, moment: Moment) -> str | None:
         project_id = _project_of(tx, told, now)
         projects.book_slot(tx, project_id)
         runners.insert(tx, _adopted_runner(tx, told, project_id, now))
-    runs.insert(tx, told.id, told.run, told.shim, actor=ACTOR, now=now)
+    whose = {"name": told.name, "project": told.project, "agent": str(told.columns["agent"])}
+    runs.insert(tx, told.id, told.run, told.shim, whose, actor=ACTOR, now=now)
     events.append(tx, "runner.adopted", told.id, {"name": told.name, "pid": who.pid}, actor=ACTOR, now=now)
     _spawned(tx, runs.get(tx, key), who, now)
     return told.id

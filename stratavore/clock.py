@@ -4,11 +4,13 @@ Rule 1: nobody else asks the operating system for the time or for randomness, so
 Rule 2: what is shown to people is wall time; what decides is the boot clock, which counts suspended time and never jumps.
 """
 
-import secrets
+import random
 import time
 from datetime import UTC, datetime
 from typing import Protocol
 
+# Seeded by the operating system once: ids must be unique, not secret, and a system call for each would be felt.
+_chance = random.Random()
 _BASE32 = "abcdefghijklmnopqrstuvwxyz234567"
 
 
@@ -36,7 +38,7 @@ class SystemClock:
 
 def iso(moment: datetime) -> str:
     """`moment` as it is stored: ISO 8601, UTC, milliseconds, so that text order is time order."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def from_unix_ms(milliseconds: int) -> datetime:
@@ -46,12 +48,12 @@ def from_unix_ms(milliseconds: int) -> datetime:
 
 def new_runner_id() -> str:
     """Ten random base32 characters."""
-    return "".join(secrets.choice(_BASE32) for _ in range(10))
+    return "".join(_chance.choices(_BASE32, k=10))
 
 
 def new_event_id(now: datetime) -> str:
     """A UUID of version 7 (RFC 9562): 48 bits of Unix milliseconds, then chance."""
-    value = (int(now.timestamp() * 1000) << 80) | secrets.randbits(80)
+    value = (int(now.timestamp() * 1000) << 80) | _chance.getrandbits(80)
     value = (value & ~(0xF << 76)) | (0x7 << 76)
     value = (value & ~(0x3 << 62)) | (0x2 << 62)
     text = f"{value:032x}"
@@ -60,4 +62,4 @@ def new_event_id(now: datetime) -> str:
 
 def chance() -> float:
     """A number in [0, 1)."""
-    return secrets.randbelow(1 << 30) / (1 << 30)
+    return _chance.random()

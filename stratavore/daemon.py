@@ -85,7 +85,8 @@ def run(paths: Paths, config_file: Path | None) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     loaded = load(paths, config_file, os.environ)
-    paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for directory in (paths.state, paths.runners):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     open_log(loaded.config.daemon)
     with hold_lock(paths.lock):
         paths.stop_mark.unlink(missing_ok=True)

@@ -52,8 +52,7 @@ async def _commit(
 ) -> Launched:
     ids = [new_runner_id() for _ in range(request.count)]
     shims = await context.shims.reserve(request.count)
-    for runner_id in ids:
-        runner_files.write_environment(context.paths.runner(runner_id), environment)
+    runner_files.write_environment([context.paths.runner(runner_id) for runner_id in ids], environment)
     settings = context.config.runners
     now = context.clock.now()
     common: dict[str, Any] = {
@@ -83,7 +82,8 @@ async def _commit(
         for runner_id, name, shim_id in zip(ids, _names(tx, request, project_id, taken), shims, strict=False):
             own = {"id": runner_id, "name": name, "project_id": project_id, "session_id": agent.new_session_id()}
             runners.insert(tx, common | own)
-            runs.insert(tx, runner_id, 1, shim_id, actor=str(asker), now=now)
+            whose = {"name": name, "project": request.project, "agent": agent_name}
+            runs.insert(tx, runner_id, 1, shim_id, whose, actor=str(asker), now=now)
         return ids[:taken]
 
     fp("launch.before_commit")

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 
 from stratavore import __version__
-from stratavore.autostart import is_held
 from stratavore.errors import NotFound
 from stratavore.model import DiskUse, Evidence, Explanation, Status
 from stratavore.paths import Paths
 from stratavore.protocol import BY_NAME
+from stratavore.shim.client import is_locked
 from stratavore.store import events, projects, runners, runs
 from stratavore.store.database import open_readonly
 from stratavore.store.query import Rows
@@ -59,17 +59,17 @@ def provenance(paths: Paths) -> str:
     if not written:
         return "nothing was ever recorded here"
     at = datetime.fromtimestamp(max(file.stat().st_mtime for file in written), UTC).astimezone()
-    live = "; runners are alive, their states are of that time" if live_shims(paths) else ""
+    live = "; runners are alive, their states are of that time" if live_shims(paths, busy=True) else ""
     return f"showing what the database knew at {at:%Y-%m-%d %H:%M:%S}{live}"
 
 
-def live_shims(paths: Paths) -> list[str]:
-    """The ids of the holders that live now."""
+def live_shims(paths: Paths, *, busy: bool = False) -> list[str]:
+    """The ids of the holders that live now; with `busy` only those that hold a living runner."""
     try:
         found = sorted(paths.shims.iterdir())
     except OSError:
         return []
-    return [shim.name for shim in found if is_held(shim / "lock")]
+    return [shim.name for shim in found if is_locked(shim / ("busy" if busy else "lock"))]
 
 
 class _Asked:

@@ -6,65 +6,29 @@ Rule 2: paths are made from ids, never from names.
 
 import os
 from pathlib import Path
-from typing import NamedTuple
 
 
-class Paths(NamedTuple):
-    """The state directory, and the user's configuration file."""
+class Paths:
+    """The state directory and all that lies in it, and the user's configuration file."""
 
-    state: Path
-    user_config: Path
-
-    @property
-    def database(self) -> Path:
-        return self.state / "state.db"
-
-    @property
-    def lock(self) -> Path:
+    def __init__(self, state: Path, user_config: Path) -> None:
+        self.state = state
+        self.user_config = user_config
+        self.database = state / "state.db"
+        self.socket = state / "control.sock"
+        self.log = state / "daemon.log"
+        self.lock = state / "state.lock"
         """Held by the daemon with `flock` for its whole life."""
-        return self.state / "state.lock"
-
-    @property
-    def start_lock(self) -> Path:
+        self.start_lock = state / "start.lock"
         """Held by whoever is starting a daemon, so that fifty commands start one."""
-        return self.state / "start.lock"
-
-    @property
-    def socket(self) -> Path:
-        return self.state / "control.sock"
-
-    @property
-    def stop_mark(self) -> Path:
+        self.stop_mark = state / "stopped"
         """Its presence means that a person stopped the daemon: nothing but a person starts it again."""
-        return self.state / "stopped"
-
-    @property
-    def log(self) -> Path:
-        return self.state / "daemon.log"
-
-    @property
-    def current_zygote(self) -> Path:
-        return self.state / "zygote.current"
-
-    @property
-    def zygotes(self) -> Path:
-        return self.state / "zygotes"
-
-    @property
-    def shims(self) -> Path:
-        return self.state / "shims"
-
-    @property
-    def logs(self) -> Path:
-        return self.state / "logs"
-
-    @property
-    def runners(self) -> Path:
-        return self.state / "runners"
-
-    @property
-    def quarantine(self) -> Path:
-        return self.state / "quarantine"
+        self.current_zygote = state / "zygote.current"
+        self.zygotes = state / "zygotes"
+        self.shims = state / "shims"
+        self.logs = state / "logs"
+        self.runners = state / "runners"
+        self.quarantine = state / "quarantine"
 
     def shim(self, shim_id: str) -> Path:
         return self.shims / shim_id

@@ -7,7 +7,8 @@ Rule 2: a file is whole or absent: it is written beside its place and renamed.
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from stratavore.errors import Invalid
@@ -15,10 +16,12 @@ from stratavore.errors import Invalid
 _ENVIRONMENT = "env.json"
 
 
-def write_environment(directory: Path, environment: Mapping[str, str]) -> None:
-    """Keep a runner's environment for its starts."""
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    write_private(directory / _ENVIRONMENT, json.dumps(dict(environment)).encode())
+def write_environment(directories: Iterable[Path], environment: Mapping[str, str]) -> None:
+    """Keep the environment of these new runners for their starts."""
+    content = json.dumps(dict(environment)).encode()
+    for directory in directories:
+        os.mkdir(directory, 0o700)
+        write_private(directory / _ENVIRONMENT, content)
 
 
 def read_environment(directory: Path) -> dict[str, str]:
@@ -27,17 +30,23 @@ def read_environment(directory: Path) -> dict[str, str]:
     Raises:
         Invalid: it has gone, or cannot be read.
     """
-    path = directory / _ENVIRONMENT
+    path = f"{directory}/{_ENVIRONMENT}"
     try:
-        kept = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            return dict(_parsed(file.read()))
     except (OSError, ValueError) as problem:
         raise Invalid(f"the environment file {path} cannot be read: {problem}", remedy="launch it anew") from None
-    return {str(name): str(value) for name, value in kept.items()}
+
+
+@lru_cache(maxsize=8)
+def _parsed(content: bytes) -> dict[str, str]:
+    """Many runners are launched with the same environment: it is parsed once."""
+    return {str(name): str(value) for name, value in json.loads(content).items()}
 
 
 def write_private(path: Path, content: bytes) -> None:
     """Write a 0600 file at once and whole."""
-    beside = path.with_name(f".{path.name}.new")
+    beside = f"{path}.new"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, content)

@@ -55,12 +55,12 @@ class Spawning:
             await self._book_failure(row, str(failure))
             return
         fp("launch.after_spawn")
-        moment = self._context.moment()
+        moment, launch = self._context.moment(), prepared.launch
 
         def book(tx: Tx) -> None:
-            booking.book_spawned(tx, row.key, spawned.who, list(prepared.launch.argv), moment)
-            if prepared.launch.session_id not in (None, row.session_id):
-                runners.set_session(tx, row.id, prepared.launch.session_id)
+            booking.book_spawned(tx, row.key, spawned.who, list(launch.argv), moment)
+            if launch.session_id is not None and launch.session_id != row.session_id:
+                runners.set_session(tx, row.id, launch.session_id)
 
         await self._context.write(book)
         fp("launch.after_running")

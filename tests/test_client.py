@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 
-from stratavore import control, errors, protocol
+from stratavore import __version__, control, errors, protocol
 from stratavore.client import Client
 from stratavore.control import ask, call
 from stratavore.paths import Paths
@@ -66,7 +66,7 @@ def test_what_is_left_out_of_an_edit_is_not_sent_and_none_is(paths: Paths) -> No
 
 
 def test_a_dry_run_answers_with_a_plan(paths: Paths) -> None:
-    plan = {"argv": ["sh"], "cwd": "/", "environment": {}, "session_id": None, "slots_left": 3}
+    plan: dict[str, Any] = {"argv": ["sh"], "cwd": "/", "environment": {}, "session_id": None, "slots_left": 3}
     with fake_daemon(paths.state, lambda _: plan):
         assert msgspec.to_builtins(Client(paths).launch("demo", dry_run=True)) == plan
 
@@ -157,7 +157,7 @@ def test_a_socket_path_longer_than_the_system_allows_is_reached(tmp_path: Path) 
 def test_both_sides_tell_their_version(paths: Paths) -> None:
     with fake_daemon(paths.state, lambda _: STATUS, version="0.0.9") as asked:
         assert control.daemon_version(paths) == "0.0.9"
-    assert asked[0].headers["stratavore-version"] == control.__version__
+    assert asked[0].headers["stratavore-version"] == __version__
 
 
 def test_a_newer_daemon_refuses_this_program(paths: Paths) -> None:

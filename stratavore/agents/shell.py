@@ -37,8 +37,8 @@ class Shell(Agent):
 
 
 def _is_interactive_shell(argv: Sequence[str]) -> bool:
-    """A shell that was given neither a command nor a script, so far as one can tell from outside."""
-    program, *arguments = argv
+    """A shell without command or script, so far as one can tell; no words at all: it is not known yet."""
+    program, *arguments = argv or ("sh",)  # hanging up ends most programs, and every shell
     options = [argument for argument in arguments if not argument.startswith("--")]
     has_command = any(not option.startswith("-") or "c" in option for option in options)
     return Path(program).name.removeprefix("-") in _SHELLS and not has_command

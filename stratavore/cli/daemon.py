@@ -11,13 +11,13 @@ import click
 from stratavore import control
 from stratavore.cli import humane
 from stratavore.cli.asking import here, read
+from stratavore.cli.choosing import Listed, ids
+from stratavore.cli.ending import is_ended
 from stratavore.cli.options import config_option, json_option, yes_option
 from stratavore.cli.output import note, say, show_facts, show_json
 from stratavore.cli.program import config_file
+from stratavore.cli.settling import settle
 from stratavore.errors import DaemonUnreachable
-
-STOP_ALL_SECONDS = 600.0
-"""How long the daemon may take to stop every runner: their graces run at the same time."""
 
 
 @click.group
@@ -60,16 +60,17 @@ def stop(runners: bool, yes: bool) -> None:
     from stratavore.autostart import wait_until_gone
 
     try:
-        living = len(control.ask(here(), "list_runners"))
+        living = control.ask(here(), "list_runners")
         if runners:
-            _confirm_all(living, yes)
-        control.ask(here(), "stop_daemon", runners=runners, timeout=STOP_ALL_SECONDS)
+            _confirm_all(len(living), yes)
+            _stop_all(living)
+        control.ask(here(), "stop_daemon", runners=runners)
     except DaemonUnreachable:
         wait_until_gone(here(), timeout=1.0)  # one that is silent is told so
         _leave_stop_mark()
         say("the daemon was not running")
         return
-    wait_until_gone(here(), timeout=STOP_ALL_SECONDS)
+    wait_until_gone(here())
     left = (
         "" if not living or runners else f"; {_living(living)} on, `stratavore daemon start` finds them again"
     )
@@ -125,6 +126,13 @@ def _confirm_all(living: int, yes: bool) -> None:
         note(what)
     else:
         click.confirm(f"{what} Go on?", abort=True, err=True)
+
+
+def _stop_all(living: Listed) -> None:
+    """Stop them, and return when all have ended: a daemon that ends before could not book it."""
+    if living:
+        control.ask(here(), "stop_runners", runner="*")
+        settle(ids(living), "ended", is_ended, timeout=None, waiting_for="stopped")
 
 
 def _living(count: int) -> str:

@@ -138,14 +138,15 @@ def callers_environment() -> dict[str, str]:
 
 
 def started(runners: Listed, timeout: float | None = None) -> Listed:
-    """The runners once each of them runs, or has failed to."""
-    return settle(
+    """The runners, by their numbers, once each of them runs or has failed to."""
+    settled = settle(
         ids(runners),
         "settled",
         lambda runner: runner["state"] != "starting",
         timeout=timeout,
         waiting_for="started",
     )
+    return sorted(settled, key=lambda runner: (len(runner["name"]), runner["name"]))
 
 
 def refuse_failed(runners: Listed) -> None:

@@ -39,5 +39,8 @@ def _show(sent: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show_json(sent)
         return
-    taken = {True: "taken", False: "not taken", None: "sent; whether it was taken is unknown"}[sent["taken"]]
-    say(f"{taken}: {sent['detail']}" if sent["detail"] else taken)
+    if sent["taken"] is None:
+        say(sent["detail"] or "sent; whether it was taken is unknown")
+    else:
+        word = "taken" if sent["taken"] else "not taken"
+        say(f"{word}: {sent['detail']}" if sent["detail"] else word)

@@ -42,9 +42,7 @@ def wait(
 
     def is_there(runner: dict[str, Any]) -> bool:
         if runner["state"] not in wanted and is_over(runner):
-            raise RunnerFailed(
-                f"{runner['name']} is {runner['state']} and stays so: nobody will see it {until}"
-            )
+            raise RunnerFailed(f"{runner['name']} is {runner['state']} and will not be {until}")
         return runner["state"] in wanted
 
     choice = chosen(runners, project, everyone)

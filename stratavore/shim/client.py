@@ -17,7 +17,8 @@ from stratavore.shim.wire import CONTROL, INPUT, MAX_FRAME, SPOKEN, Decoder, Jso
 
 __all__ = [
     "CONTROL", "MARKER", "MAX_FRAME", "OBSERVER", "SPOKEN", "WRITER", "Connection", "Decoder", "ExitRecord", "Json",
-    "Refused", "Sidecar", "WireError", "connect", "control", "frame", "is_locked", "living", "reach", "read_sidecar", "replay", "start_daemon",
+    "Refused", "Sidecar", "WireError", "connect", "control", "frame", "is_locked", "living", "reach", "read_sidecar",
+    "replay", "start_daemon",
 ]  # fmt: skip
 
 WRITER = "writer"

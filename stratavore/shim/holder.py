@@ -14,7 +14,6 @@ import signal
 import time
 from base64 import b64decode
 from collections.abc import Callable
-from contextlib import suppress
 
 from stratavore.shim import kernel, place
 from stratavore.shim.journal import Disk, Journal
@@ -42,7 +41,7 @@ class Holder(Server):
         self._directory = f"{state}/shims/{shim}"
         self._logs = f"{state}/logs/{shim}"
         self._lock = place.settle(self._directory)
-        loop = Loop(self._reap)
+        loop = Loop(self._on_signal)
         self.disk = Disk(loop)
         self._journal = Journal(f"{self._directory}/journal", loop, self.disk)
         self._boot_id = kernel.boot_id()
@@ -64,7 +63,6 @@ class Holder(Server):
     def run(self) -> None:
         """Serve until nobody needs it."""
         kernel.become_subreaper()
-        signal.signal(signal.SIGTERM, lambda *_: self._retire())
         self.disk.start()
         self._rest()
         while not self._is_over():
@@ -329,12 +327,14 @@ class Holder(Server):
 
     def _belongs(self, pid: int, leader: int) -> bool:
         """Whether a process descends from us, and not from the process of another run."""
-        with suppress(OSError):
+        try:
             for ancestor in kernel.ancestors(pid):
                 if ancestor == os.getpid():
                     return True
                 if ancestor in self._leaders and ancestor != leader:
                     return False
+        except OSError:
+            pass
         return False
 
     def _tick(self) -> None:
@@ -354,8 +354,10 @@ class Holder(Server):
             if self._busy is None:
                 self.loop.later(0.05, self._be_busy)
 
-    def _retire(self) -> None:
-        self._is_retiring = True
+    def _on_signal(self, received: bytes) -> None:
+        if signal.SIGTERM in received:
+            self._is_retiring = True
+        self._reap()
 
     def _rest(self) -> None:
         self._idle_since = time.monotonic()
@@ -381,8 +383,10 @@ def _error(refusal: Refusal) -> Json:
 
 
 def _signal(pid: int, signum: int) -> None:
-    with suppress(ProcessLookupError, PermissionError):
+    try:
         if signum:
             os.kill(pid, signum)
         if signum == signal.SIGTERM:
             os.kill(pid, signal.SIGCONT)
+    except (ProcessLookupError, PermissionError):
+        pass

@@ -5,10 +5,8 @@ Rule 2: only the helper thread waits for the disk, and it does nothing else.
 Rule 3: the journal begins again at its start only when every exit in it is marked as acked.
 """
 
-import itertools
+import _thread
 import os
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable
 
@@ -24,38 +22,43 @@ class Disk:
     """The helper thread: work that may stall, urgent work first."""
 
     def __init__(self, loop: Loop) -> None:
-        self._asked: queue.PriorityQueue[tuple[bool, int, Work, Work]] = queue.PriorityQueue()
+        self._urgent: deque[tuple[Work, Work]] = deque()
+        self._patient: deque[tuple[Work, Work]] = deque()
         self._done: deque[Work] = deque()
-        self._tickets = itertools.count()
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        loop.watch(self._wake, self._finished)
+        self._ask = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+        self._tell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        loop.watch(self._tell, self._finished)
 
     def start(self) -> None:
         """Only after the fork: the zygote never has a thread."""
-        threading.Thread(target=self._work, name="disk", daemon=True).start()
+        _thread.start_new_thread(self._serve, ())  # `threading` would cost each shim 200 KiB of its own
 
     def do(self, work: Work, then: Work = lambda: None, *, urgent: bool = False) -> None:
         """Do `work` in the thread, and `then` in the loop."""
-        self._asked.put((not urgent, next(self._tickets), work, then))
-
-    def step(self) -> None:
-        """Do one piece of work; wait for it if there is none."""
-        _, _, work, then = self._asked.get()
-        work()
-        self._done.append(then)
-        os.eventfd_write(self._wake, 1)
+        (self._urgent if urgent else self._patient).append((work, then))
+        os.eventfd_write(self._ask, 1)
 
     def catch_up(self) -> None:
         """Do all that was asked, here and now: for the rehearsal, which has no thread."""
-        while not self._asked.empty():
-            self.step()
+        while self._urgent or self._patient:
+            self._step()
 
-    def _work(self) -> None:
+    def _serve(self) -> None:
         while True:
-            self.step()
+            self._step()
+
+    def _step(self) -> None:
+        os.read(self._ask, 8)  # eventfd_read would not go on after a signal
+        work, then = (self._urgent or self._patient).popleft()
+        try:
+            work()
+        except Exception as problem:  # the thread must outlive it: without it no exit is ever told
+            complain(f"the helper thread: {problem!r}")
+        self._done.append(then)
+        os.eventfd_write(self._tell, 1)
 
     def _finished(self, _events: int) -> None:
-        os.eventfd_read(self._wake)
+        os.eventfd_read(self._tell)
         while self._done:
             self._done.popleft()()
 
@@ -101,7 +104,7 @@ class Journal:
     def ack(self, key: str) -> None:
         """The exit is known elsewhere: a replay leaves it out."""
         place = self._unacked[key] + ACKED_AT
-        self._disk.do(lambda: self._mark(place), lambda: self._forget(key))
+        self._disk.do(lambda: self._mark_acked(place), lambda: self._forget(key))
 
     def _flush(self) -> None:
         self._batch, self._waiting = self._waiting, []
@@ -109,14 +112,11 @@ class Journal:
             self._disk.do(self._write, self._written, urgent=True)
 
     def _write(self) -> None:
-        try:
-            for offset, data, _ in self._batch:
-                os.pwrite(self._fd, data, offset)
-            os.fdatasync(self._fd)
-            self._has_failed = False
-        except OSError as problem:
-            self._has_failed = True
-            complain(f"cannot write the journal, trying again: {problem}")
+        self._has_failed = True
+        for offset, data, _ in self._batch:
+            os.pwrite(self._fd, data, offset)
+        os.fdatasync(self._fd)
+        self._has_failed = False
 
     def _written(self) -> None:
         if self._has_failed:
@@ -127,11 +127,8 @@ class Journal:
         for _, _, then in batch:
             then()
 
-    def _mark(self, place: int) -> None:
-        try:
-            os.pwrite(self._fd, b"\1", place)
-        except OSError as problem:
-            complain(f"cannot mark an exit as acked, a replay will tell it again: {problem}")
+    def _mark_acked(self, place: int) -> None:
+        os.pwrite(self._fd, b"\1", place)
 
     def _forget(self, key: str) -> None:
         self._unacked.pop(key, None)

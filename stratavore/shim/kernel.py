@@ -41,8 +41,8 @@ def start_time(pid: int) -> int:
 
 
 def boot_id() -> str:
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
+    with open("/proc/sys/kernel/random/boot_id", "rb", buffering=0) as file:
+        return file.read(64).decode().strip()
 
 
 def ancestors(pid: int) -> Iterator[int]:

@@ -7,17 +7,14 @@ Rule 2: a spawn that fails leaves nothing behind and names what was wrong.
 import errno
 import fcntl
 import os
-import signal
 import struct
 import termios
-from contextlib import suppress
 
-from stratavore.shim.loop import Refusal
+from stratavore.shim.loop import RESETTABLE, Refusal
 from stratavore.shim.wire import Json
 
 _IUTF8 = 0x4000
 _Streams = list[tuple[int, int, int] | tuple[int, int, str, int, int]]
-RESET = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 _HINTS = {
     errno.EAGAIN: "no more processes for this user (RLIMIT_NPROC or pids.max)",
     errno.EMFILE: "too many open files in the shim (RLIMIT_NOFILE)",
@@ -47,8 +44,9 @@ def launch(request: Json) -> tuple[int, int]:
         streams = _terminal(other, request) if request["tty"] else _pipe(other)
         subject = program
         os.umask(request["umask"])
+        argv, env = request["argv"], request["env"]
         pid = os.posix_spawn(
-            program, request["argv"], request["env"], file_actions=streams, setsid=True, setsigmask=(), setsigdef=RESET
+            program, argv, env, file_actions=streams, setsid=True, setsigmask=(), setsigdef=RESETTABLE
         )
     except (OSError, ValueError, TypeError) as problem:  # a NUL in an argument is a ValueError
         if fd >= 0:
@@ -102,5 +100,8 @@ def _find(program: str, path: str) -> str:
 
 def _prefer_as_victim(pid: int, score: int) -> None:
     """When memory runs out the kernel takes the runner before its holder. Best effort: the runner may be gone."""
-    with suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
-        file.write(b"%d" % score)
+    try:
+        with open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
+            file.write(b"%d" % score)
+    except OSError:
+        pass

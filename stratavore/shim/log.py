@@ -11,7 +11,6 @@ Rule 3: a line of the sidecar is `KIND MILLISECONDS OFFSET [REST]`:
 import os
 import re
 import time
-from contextlib import suppress
 
 from stratavore.shim.kernel import punch_hole
 
@@ -23,6 +22,11 @@ _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
 class Log:
     """The open log of a run that lives."""
+
+    __slots__ = (
+        "_cap", "_fd", "_gap", "_marked", "_marked_at", "_modes", "_sidecar", "_sidecar_bytes", "_slack", "_synced",
+        "dropped", "head", "path", "size",
+    )  # fmt: skip
 
     def __init__(self, path: str, cap_bytes: int) -> None:
         """Make the file. Raises OSError, FileExistsError among them: a key is used once."""
@@ -59,10 +63,12 @@ class Log:
     def sync(self) -> None:
         """Bring the bytes to the disk. This is the part that may stall."""
         size = self.size
-        with suppress(OSError):
+        try:
             if self._synced != size:
                 os.fdatasync(self._fd)
                 self._synced = size
+        except OSError:
+            pass
 
     def mark(self) -> None:
         """Note the time and the length, if it grew."""

@@ -2,7 +2,8 @@
 
 Rule 1: nothing here blocks. A peer that does not read gets its events later, and is dropped when too much waits.
 Rule 2: a peer of another uid is refused before a byte of it is parsed; garbage closes that peer only.
-Rule 3: without descriptors for a new peer the listener rests for a second; no busy loop.
+Rule 3: a bug in one callback ends that callback, not the process that others live in.
+Rule 4: without descriptors for a new peer the listener rests for a second; no busy loop.
 """
 
 import heapq
@@ -12,9 +13,9 @@ import select
 import signal
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable, Mapping, Set
-from contextlib import suppress
 
 from stratavore.shim import place
 from stratavore.shim.kernel import ancestors
@@ -22,15 +23,29 @@ from stratavore.shim.wire import INPUT, PROTOCOL, SPOKEN, Decoder, Json, WireErr
 
 Operation = Callable[["Peer", Json], Json | None]
 
+RESETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _MAX_PEERS = 256
 _MAX_UNREAD = 8 << 20
+_RECEIVED_BYTES = 1 << 16
 
 
 def complain(text: str) -> None:
     """One line into the log that standard error is; a full disk must not matter."""
-    with suppress(OSError):
+    try:
         os.write(2, f"{time.strftime('%FT%TZ', time.gmtime())} pid {os.getpid()}: {text}\n".encode())
+    except OSError:
+        pass
+
+
+def prepare_signals() -> None:
+    """Once, before the first Loop: what its `on_signal` hears of, what is ignored. Forks inherit it, runners do not."""
+    for signum in RESETTABLE:
+        signal.signal(signum, signal.SIG_DFL)
+    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(signum, signal.SIG_IGN)
+    for signum in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(signum, lambda *_: None)
 
 
 class Refusal(Exception):
@@ -44,19 +59,15 @@ class Refusal(Exception):
 class Loop:
     """Callbacks for descriptors, for times and for the end of children."""
 
-    def __init__(self, on_signal: Callable[[], None]) -> None:
+    def __init__(self, on_signal: Callable[[bytes], None]) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._tickets = itertools.count()
         self._on_signal = on_signal
-        self._signals, wakeup = socket.socketpair()
-        self._signals.setblocking(False)
-        wakeup.setblocking(False)
-        self._wakeup = wakeup  # kept: its end would close the descriptor below
-        signal.set_wakeup_fd(wakeup.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.watch(self._signals.fileno(), self._signalled)
+        self._signals, wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
+        self.watch(self._signals, self._signalled)
 
     def watch(self, fd: int, callback: Callable[[int], None], events: int = READ) -> None:
         self._callbacks[fd] = callback
@@ -78,14 +89,21 @@ class Loop:
         wait = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
         for fd, events in self._epoll.poll(wait):
             if callback := self._callbacks.get(fd):  # an earlier one of this turn may have closed it
-                callback(events)
+                try:
+                    callback(events)
+                except Exception:  # a bug; the runners must outlive it
+                    sys.excepthook(*sys.exc_info())
+                    if fd != self._signals:
+                        self.forget(fd)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            heapq.heappop(self._timers)[2]()
+            try:
+                heapq.heappop(self._timers)[2]()
+            except Exception:
+                sys.excepthook(*sys.exc_info())
 
     def _signalled(self, _events: int) -> None:
-        self._signals.recv(4096)
-        self._on_signal()
+        self._on_signal(os.read(self._signals, 4096))
 
 
 class Peer:
@@ -140,19 +158,20 @@ class Peer:
 
     def _flush(self) -> None:
         try:
-            with suppress(BlockingIOError):
-                del self._unsent[: self._sock.send(self._unsent)]
+            del self._unsent[: self._sock.send(self._unsent)]
+        except BlockingIOError:
+            pass
         except OSError:
             self._loop.later(0, self.close)
-        else:
-            self._register()
+            return
+        self._register()
 
     def _ready(self, events: int) -> None:
         if events & WRITE:
             self._flush()
         if events & ~WRITE and self.is_open:
             try:
-                data = self._sock.recv(1 << 18)
+                data = self._sock.recv(_RECEIVED_BYTES)
             except BlockingIOError:
                 return
             except OSError:

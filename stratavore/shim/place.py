@@ -15,8 +15,9 @@ def settle(directory: str) -> int:
     os.mkdir(directory, 0o700)
     fd = lock(f"{directory}/lock")
     assert fd is not None, "a new directory is nobody else's"
-    with open(f"{directory}/pid", "w", encoding="ascii") as file:
-        file.write(f"{os.getpid()}\n")
+    pid = os.open(f"{directory}/pid", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(pid, b"%d\n" % os.getpid())
+    os.close(pid)
     return fd
 
 
@@ -32,8 +33,8 @@ def living(parent: StrPath) -> dict[str, int]:
     found = {}
     for name in os.listdir(parent):
         if is_locked(f"{parent}/{name}/lock"):
-            with open(f"{parent}/{name}/pid", encoding="ascii") as file:
-                found[name] = int(file.read() or 0)
+            with open(f"{parent}/{name}/pid", "rb", buffering=0) as file:
+                found[name] = int(file.read(32) or 0)
     return found
 
 

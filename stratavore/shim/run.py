@@ -2,16 +2,14 @@
 
 Rule 1: output is read whatever happens, at most 256 KiB a turn, and reading never waits for anybody.
 Rule 2: what is typed goes through one queue, so that a `send` with its pauses is never mixed with somebody's keys.
-Rule 3: a stop is carried out to the end; a second one can only shorten it. The pid is signalled only until it is reaped.
+Rule 3: a stop is carried out to the end; a second one can only shorten it. A pid is signalled until it is reaped.
 Rule 4: it ends when its process was reaped and its output was read to the end, or two seconds after the first.
 """
 
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Protocol
 
 from stratavore.shim import kernel
@@ -53,6 +51,13 @@ class Keeper(Protocol):
 class Run:
     """A process and everything that belongs to it, from its spawn to its end."""
 
+    __slots__ = (
+        "_at_end", "_carry", "_ended_at", "_exit", "_fd", "_input", "_is_blocked", "_is_closed", "_is_killing",
+        "_is_pausing", "_is_sweeping", "_keeper", "_loop", "_steps", "_sweeps_left", "is_paused", "is_stopping",
+        "is_tty", "key", "label", "log", "pid", "queued_bytes", "runner", "size", "start_time", "started_at",
+        "stop_by", "viewers", "writer",
+    )  # fmt: skip
+
     def __init__(self, request: Json, log: Log, loop: Loop, keeper: Keeper) -> None:
         """Spawn it. Raises Refusal."""
         self.key: str = request["key"]
@@ -67,11 +72,11 @@ class Run:
         self.stop_by: str | None = None
         self.is_paused = self.is_stopping = False
         self._loop, self._keeper = loop, keeper
-        self._input: deque[_Item] = deque()
+        self._input: list[_Item] = []
         self.queued_bytes = 0
         self._is_blocked = self._is_pausing = False
         self._carry = b""
-        self._steps: deque[Json] = deque()
+        self._steps: list[Json] = []
         self._is_killing = self._is_sweeping = self._at_end = self._is_closed = False
         self._sweeps_left = _SWEEPS_AFTER_KILL
         self._exit: tuple[int, float, float, int] | None = None
@@ -143,7 +148,7 @@ class Run:
                 self._input[0] = (memoryview(data)[written:], pause, then)
                 self._block(True)
                 return
-            self._input.popleft()
+            del self._input[0]
             if then is not None:
                 then(True)
             if pause:
@@ -240,7 +245,7 @@ class Run:
         if not self._steps:
             self._sweep(signal.SIGTERM)
             return
-        step = self._steps.popleft()
+        step = self._steps.pop(0)
         if (keys := step.get("keys")) is not None:
             if self.is_tty:
                 self.type(keys)
@@ -274,8 +279,10 @@ class Run:
 
     def _signal(self, signum: int, *, group: bool) -> None:
         if not self.is_reaped:
-            with suppress(ProcessLookupError, PermissionError):
+            try:
                 (os.killpg if group else os.kill)(self.pid, signum)
+            except (ProcessLookupError, PermissionError):
+                pass
 
     # The end
 

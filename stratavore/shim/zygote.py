@@ -15,14 +15,12 @@ import re
 import signal
 import sys
 import time
-import traceback
 from typing import NoReturn
 
 from stratavore.shim import place
 from stratavore.shim.holder import Holder
-from stratavore.shim.launch import RESET
-from stratavore.shim.loop import Loop, Peer, Refusal, Server, complain
-from stratavore.shim.wire import Json
+from stratavore.shim.loop import RESETTABLE, Loop, Peer, Refusal, Server, complain, prepare_signals
+from stratavore.shim.wire import SPOKEN, Json, control
 
 _KEPT = ("PATH", "HOME", "LANG")
 _ALL = 1 << 20
@@ -36,7 +34,7 @@ _rehearsed: list[Holder] = []
 
 
 def main() -> None:
-    """`… <state directory> <zygote id> <options as JSON>`. The first process ends when the zygote listens, or cannot."""
+    """`… <state directory> <zygote id> <options as JSON>`. The first process ends when the zygote listens or fails."""
     state, zygote, options = sys.argv[2:5]
     status = _detach()
     try:
@@ -58,10 +56,9 @@ def main() -> None:
         os.write(3, b"ok")
         os.close(3)
         server.run()
-    except BaseException:
-        text = traceback.format_exc()
-        complain(text)
-        os.write(status, text.encode())
+    except BaseException as problem:
+        sys.excepthook(*sys.exc_info())
+        os.write(status, repr(problem).encode())
     os._exit(0)
 
 
@@ -79,7 +76,7 @@ class Zygote(Server):
         operations = {"fork": self._fork, "configure": self._configure, "start_daemon": self._start_daemon}
         listener = place.listen(self._directory)
         for_runners = {"hello", "ping", "start_daemon"}
-        super().__init__(Loop(self._reap), listener, state, operations, for_runners, options)
+        super().__init__(Loop(self._on_signal), listener, state, operations, for_runners, options)
 
     def run(self) -> None:
         """Serve until nobody needs it."""
@@ -111,7 +108,6 @@ class Zygote(Server):
         """The fork. What it inherited is closed by number; the objects are never destroyed, for this never returns."""
         try:
             signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.dup2(status, 3)
             os.closerange(4, _ALL)
             os.setsid()
@@ -120,8 +116,8 @@ class Zygote(Server):
             os.close(3)
             holder.run()
         except BaseException as problem:
-            complain(traceback.format_exc())
-            os.write(3, str(problem).encode())
+            sys.excepthook(*sys.exc_info())
+            os.write(status, repr(problem).encode())
         os._exit(0)
 
     def _configure(self, peer: Peer, request: Json) -> Json:
@@ -140,8 +136,8 @@ class Zygote(Server):
 
     def _is_current(self) -> bool:
         try:
-            with open(f"{self._state}/zygote.current", encoding="utf-8") as file:
-                return file.read().strip() == self._zygote
+            with open(f"{self._state}/zygote.current", "rb", buffering=0) as file:
+                return file.read(256).decode().strip() == self._zygote
         except OSError:
             return False
 
@@ -179,11 +175,17 @@ class Zygote(Server):
         self._backoff = min(2 * self._backoff, _MAX_BACKOFF_SECONDS)
         argv, environment = self._options["start_argv"], {**os.environ, **self._options.get("start_env", {})}
         try:
-            os.posix_spawnp(argv[0], argv, environment, setsid=True, setsigmask=(), setsigdef=RESET)
+            os.posix_spawnp(argv[0], argv, environment, setsid=True, setsigmask=(), setsigdef=RESETTABLE)
         except OSError as problem:
             complain(f"cannot start the daemon with {argv}: {problem}")
         else:
             complain("the daemon was gone; started it")
+
+    def _on_signal(self, received: bytes) -> None:
+        if signal.SIGTERM in received:
+            place.leave(self._directory)
+            os._exit(0)
+        self._reap()
 
     def _reap(self) -> None:
         while True:
@@ -214,10 +216,7 @@ def _detach() -> int:
         os._exit(0)
     os.chdir("/")
     os.umask(0o077)
-    for signum in RESET:
-        signal.signal(signum, signal.SIG_DFL)
-    for signum in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(signum, signal.SIG_IGN)
+    prepare_signals()
     return writing
 
 
@@ -240,9 +239,12 @@ def _rehearse(state: str) -> None:
             holder.launch({**request, "key": f"rehearsal.{number}", "argv": argv, "tty": number % 2 == 0})
     except Refusal as refusal:
         complain(f"rehearsal: {refusal.error}")
+    peer = place.reach(f"{state}/shims/rehearsal", timeout_seconds=0)
+    peer.send(control({"op": "hello", "id": 1, "versions": SPOKEN}) + control({"op": "list", "id": 2}))
     while holder.runs:
         holder.loop.turn()
         holder.disk.catch_up()
+    peer.close()
     _rehearsed.append(holder)
     for number in range(6):
         for suffix in ("", ".idx"):

@@ -29,7 +29,6 @@ from stratavore.store.connect import (
 )
 from stratavore.store.health import Condition, Health, Stats
 from stratavore.store.jobs import Job
-from stratavore.store.lock import hold_lock
 from stratavore.store.migrate import Migration, migrate, migrations_in, refuse_newer
 from stratavore.store.place import prepare
 from stratavore.store.quarantine import quarantine
@@ -90,7 +89,15 @@ class Database:
             Corrupt: it is damaged; a copy is in quarantine, nothing else was changed.
             Degraded, StorageFailed: the disk refuses.
         """
-        connection = _opened(path, durability, migrations, check=check)
+        try:
+            connection = _opened(path, durability, migrations, check=check)
+        except (apsw.Error, OSError, Corrupt) as error:
+            fault = _explained(error, path)
+            if isinstance(fault, Corrupt):
+                fault = quarantine(path, fault.message)
+            if fault is error:
+                raise
+            raise fault from error
         return cls(
             path, Writer(path, connection, on_health=on_health, busy_patience_seconds=busy_patience_seconds)
         )
@@ -158,6 +165,7 @@ class Database:
 
     def check(self, *, full: bool = False) -> list[str]:
         """What is wrong with the file, empty if nothing: `quick_check`, or every row, index and foreign key."""
+        self._writer.place.verify()
         try:
             return backup.check(self.path, full=full)
         except apsw.Error as error:
@@ -169,9 +177,11 @@ class Database:
         It blocks its thread, not the writer.
 
         Raises:
-            Degraded, StorageFailed: there is no room, or the disk failed; `target` is as it was.
+            Degraded, StorageFailed: there is no room, the disk failed, or the database was moved away; `target` is as
+                it was.
             Corrupt: the database is damaged.
         """
+        self._writer.place.verify()
         try:
             backup.backup(self.path, target)
         except (apsw.Error, OSError) as error:
@@ -194,21 +204,16 @@ class Database:
 def open_readonly(path: Path, *, migrations: Path = MIGRATIONS) -> Reader:
     """A reader of the database while no daemon runs; close it.
 
-    A WAL that was left by a crash may need a writer to be readable: then the lock is taken and let go again.
+    What a crash left in the WAL is read too: SQLite rebuilds its index, the shm file, for a reader as for a writer.
 
     Raises:
         NotFound: there is no database, or nothing was ever written to it.
         NewerSchema: a newer program wrote it.
         DaemonUnreachable: an older program wrote it, and only the daemon migrates.
-        AlreadyRunning: it needs recovery, and a daemon that holds the lock is about to do it.
         Corrupt, Degraded, StorageFailed: it cannot be read.
     """
     try:
-        try:
-            connection = connect_reader(path)
-        except (apsw.CantOpenError, apsw.ReadOnlyError, apsw.BusyError):
-            _recover(path)
-            connection = connect_reader(path)
+        connection = connect_reader(path)
         try:
             known = migrations_in(migrations)
             refuse_newer(connection, known, path)
@@ -223,26 +228,19 @@ def open_readonly(path: Path, *, migrations: Path = MIGRATIONS) -> Reader:
 
 def _opened(path: Path, durability: Durability, migrations: Path, *, check: bool) -> apsw.Connection:
     """A connection that is ready for the writer."""
-    connection: apsw.Connection | None = None
+    prepare(path)
+    connection = connect_writer(path)
     try:
-        prepare(path)
-        connection = connect_writer(path)
         known = migrations_in(migrations)
         refuse_newer(connection, known, path)
         if check and (problems := backup.check_connection(connection, full=False)):
             raise Corrupt(f"{path} is damaged: {problems[0]}")
         settle(connection, durability)
         migrate(connection, known, path)
-    except Exception as error:
-        if connection is not None:
-            keep_wal_at_close(connection, True)
-            connection.close()
-        fault = _explained(error, path)
-        if isinstance(fault, Corrupt):
-            fault = quarantine(path, fault.message)
-        if fault is error:
-            raise
-        raise fault from error
+    except BaseException:
+        keep_wal_at_close(connection, True)
+        connection.close()
+        raise
     return connection
 
 
@@ -251,13 +249,9 @@ def _refuse_older(connection: apsw.Connection, known: list[Migration], path: Pat
     if version == 0:
         raise NotFound(f"nothing was ever recorded in {path}", remedy="`stratavore up` begins")
     if version < len(known):
-        raise DaemonUnreachable(f"{path} has schema {version}; the daemon brings it to {len(known)} when it starts")
-
-
-def _recover(path: Path) -> None:
-    """Let a writing connection read the WAL once, which rebuilds its index."""
-    with hold_lock(path.with_name("state.lock")):
-        connect_writer(path).close()
+        raise DaemonUnreachable(
+            f"{path} has schema {version}; the daemon brings it to {len(known)} when it starts"
+        )
 
 
 def _explained(error: Exception, path: Path) -> Exception:

@@ -18,6 +18,12 @@ from stratavore.store.rows import load
 
 SCHEMA_VERSION = 1
 GENESIS = "0" * 64
+# What an event takes from what was before it: the newest may have been pruned to a checkpoint.
+_BEFORE = f"""
+SELECT generation, COALESCE((SELECT hash FROM events ORDER BY seq DESC LIMIT 1),
+                            (SELECT hash FROM event_checkpoints ORDER BY seq DESC LIMIT 1), '{GENESIS}') AS previous_hash
+  FROM installation
+"""
 _HASHED = (
     "event_id",
     "aggregate_type",
@@ -40,6 +46,7 @@ def append(
     `payload` must be JSON and hold no secret; `actor` says who did it (`cli uid=1000 pid=7`, `supervisor`, …).
     """
     aggregate_type = type.partition(".")[0]
+    before = tx.one(_BEFORE)
     number = tx.scalar(
         "INSERT INTO aggregates (type, id, seq) VALUES (?, ?, 1)"
         " ON CONFLICT (type, id) DO UPDATE SET seq = seq + 1 RETURNING seq",
@@ -55,8 +62,7 @@ def append(
         "payload": msgspec.json.encode(payload).decode(),
         "at": iso(now),
         "actor": actor,
-        "generation": tx.scalar("SELECT generation FROM installation"),
-        "previous_hash": head(tx),
+        **before,
     }
     tx.execute(
         "INSERT INTO events (event_id, aggregate_type, aggregate_id, aggregate_seq, type, schema_version, payload,"
@@ -70,14 +76,6 @@ def digest(row: Row) -> str:
     """The hash that the event `row` must carry."""
     chained = msgspec.json.encode([row["previous_hash"], *(row[name] for name in _HASHED)])
     return hashlib.sha256(chained).hexdigest()
-
-
-def head(rows: Rows) -> str:
-    """The hash of the newest event, pruned or not."""
-    newest = rows.one_or_none("SELECT hash FROM events ORDER BY seq DESC LIMIT 1") or rows.one_or_none(
-        "SELECT hash FROM event_checkpoints ORDER BY seq DESC LIMIT 1"
-    )
-    return GENESIS if newest is None else str(newest["hash"])
 
 
 def list_events(rows: Rows, *, since: int = 0, limit: int = 1000, newest: bool = False) -> list[Event]:

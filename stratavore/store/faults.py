@@ -91,11 +91,13 @@ def no_room(path: Path) -> str | None:
 
 
 def prove_room(path: Path) -> None:
-    """Take ROOM_BYTES beside `path` and give them back: quotas answer too, which statvfs does not know.
+    """Look for room, then take ROOM_BYTES beside `path` and give them back: a quota shows only so.
 
     Raises:
-        OSError: they are not there.
+        Degraded, OSError: there is none.
     """
+    if reason := no_room(path):
+        raise Degraded(reason)
     with tempfile.TemporaryFile(dir=path.parent) as file:
         os.posix_fallocate(file.fileno(), 0, ROOM_BYTES)
 

@@ -18,6 +18,7 @@ NETWORK_FILE_SYSTEMS = frozenset(
     "nfs nfs4 cifs smb3 smbfs 9p ceph glusterfs afs lustre davfs"
     " fuse.sshfs fuse.glusterfs fuse.ceph fuse.davfs fuse.rclone".split()
 )
+MOUNTINFO = Path("/proc/self/mountinfo")
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
@@ -26,8 +27,10 @@ def side_file(path: Path, suffix: str) -> Path:
     return path.with_name(path.name + suffix)
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, *, mountinfo: Path = MOUNTINFO) -> None:
     """Make the directory and the empty file of the database if they are missing; check them if they are not.
+
+    `mountinfo` says which file systems there are, see `file_system_of`.
 
     Raises:
         Misconfigured: rule 1 or 2 is broken, or they cannot be made.
@@ -35,7 +38,7 @@ def prepare(path: Path) -> None:
     """
     try:
         _prepare_directory(path.parent)
-        _refuse_network(path.parent)
+        _refuse_network(path.parent, mountinfo.read_text())
         _prepare_file(path)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
@@ -55,13 +58,8 @@ def file_system_of(directory: Path, mountinfo: str) -> str:
     for line in mountinfo.splitlines():
         left, _, right = line.partition(" - ")
         # The kernel writes space, tab, newline and backslash as three octal digits.
-        point = (
-            left.split()[4]
-            .encode()
-            .decode("unicode_escape")
-            .encode("latin-1")
-            .decode(errors="surrogateescape")
-        )
+        escaped = left.split()[4].encode().decode("unicode_escape")
+        point = escaped.encode("latin-1").decode(errors="surrogateescape")
         inside = point == "/" or wanted == point or wanted.startswith(point + "/")
         if inside and len(point) >= longest:
             longest, found = len(point), right.split()[0]
@@ -127,8 +125,8 @@ def _prepare_directory(directory: Path) -> None:
         directory.chmod(0o700)
 
 
-def _refuse_network(directory: Path) -> None:
-    kind = file_system_of(directory, Path("/proc/self/mountinfo").read_text())
+def _refuse_network(directory: Path, mountinfo: str) -> None:
+    kind = file_system_of(directory, mountinfo)
     if kind in NETWORK_FILE_SYSTEMS:
         raise Misconfigured(
             f"{directory} is on a network file system ({kind}), where SQLite is not safe",

@@ -8,7 +8,7 @@ Rule 3: nothing here commits. A `Tx` lives inside a batch of the writer, a `Read
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol, Self
+from typing import Any, NoReturn, Protocol, Self
 
 import apsw
 
@@ -71,7 +71,11 @@ class _Asked:
         return self._cursor.execute(sql, params)
 
     def _fetch(self, cursor: apsw.Cursor) -> list[tuple[Any, ...]]:
-        return cursor.fetchall()
+        try:
+            return cursor.fetchall()
+        except UnicodeDecodeError as error:
+            # Only whole strings are ever stored, so what cannot be read as one was damaged on the disk.
+            raise apsw.exception_for(apsw.SQLITE_CORRUPT) from error
 
     def _columns(self, sql: str, cursor: apsw.Cursor) -> tuple[str, ...]:
         if self._names is not None and (known := self._names.get(sql)):
@@ -147,13 +151,18 @@ class Reader(_Asked):
     def _run(self, sql: str, params: Params) -> apsw.Cursor:
         try:
             return super()._run(sql, params)
-        except apsw.ReadOnlyError:
-            raise  # A bug of the asker: the disk has no part in it.
         except apsw.Error as error:
-            raise self._explain(error) from error
+            self._raise(error)
 
     def _fetch(self, cursor: apsw.Cursor) -> list[tuple[Any, ...]]:
         try:
             return super()._fetch(cursor)
         except apsw.Error as error:
-            raise self._explain(error) from error
+            self._raise(error)
+
+    def _raise(self, error: apsw.Error) -> NoReturn:
+        # An attempt to write is a bug of the asker: the disk has no part in it.
+        fault = error if isinstance(error, apsw.ReadOnlyError) else self._explain(error)
+        if fault is error:
+            raise error
+        raise fault from error

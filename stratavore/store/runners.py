@@ -169,7 +169,10 @@ def resolve_all(rows: Rows, references: str, project: str | None) -> list[str]:
             {"project": project},
         )
         return [row["id"] for row in found]
-    return list(dict.fromkeys(resolve(rows, reference) for reference in references.split(",")))
+    named = references.split(",")
+    known = rows.all("SELECT id FROM runners WHERE id IN (SELECT value FROM json_each(?))", (column(named),))
+    ids = {row["id"] for row in known}
+    return list(dict.fromkeys(name if name in ids else resolve(rows, name) for name in named))
 
 
 def exists(rows: Rows, runner_id: str) -> bool:

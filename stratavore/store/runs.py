@@ -28,6 +28,10 @@ _ANNOUNCED = {
 }
 
 
+Whose = dict[str, str]
+"""A runner as its events name it: `name`, `project`, `agent`."""
+
+
 class RunRow(msgspec.Struct, frozen=True):
     """A row of `runs` as far as the supervisor needs it."""
 
@@ -45,9 +49,22 @@ class RunRow(msgspec.Struct, frozen=True):
     stop_reason: EndReason | None
     stop_by: str | None
     stop_grace_seconds: float | None
+    name: str
+    project: str
+    agent: str
+
+    def whose(self) -> Whose:
+        """Its runner, as events name it."""
+        return {"name": self.name, "project": self.project, "agent": self.agent}
 
 
-def insert(tx: Tx, runner_id: str, number: int, shim: str, *, actor: str, now: datetime) -> str:
+_RUN = """
+SELECT n.*, r.name, p.name AS project, r.agent
+  FROM runs AS n JOIN runners AS r ON r.id = n.runner_id JOIN projects AS p ON p.id = r.project_id
+"""
+
+
+def insert(tx: Tx, runner_id: str, number: int, shim: str, whose: Whose, *, actor: str, now: datetime) -> str:
     """Commit the intent to start run `number` of a runner in `shim`; returns its key."""
     key = f"{runner_id}.{number}"
     tx.execute(
@@ -56,13 +73,13 @@ def insert(tx: Tx, runner_id: str, number: int, shim: str, *, actor: str, now: d
     )
     tx.execute("UPDATE runners SET run = ? WHERE id = ?", (number, runner_id))
     type = "runner.launched" if number == 1 else "runner.relaunched"
-    _announce(tx, type, runner_id, {"run": number}, actor=actor, now=now)
+    events.append(tx, type, runner_id, {**whose, "run": number}, actor=actor, now=now)
     return key
 
 
 def get(rows: Rows, key: str) -> RunRow:
     """The run `key`; raises NotFound."""
-    row = rows.one_or_none("SELECT * FROM runs WHERE key = ?", (key,))
+    row = rows.one_or_none(_RUN + "WHERE n.key = ?", (key,))
     if row is None:
         raise NotFound(f"there is no run {key}")
     return load(RunRow, row)
@@ -101,8 +118,8 @@ def advance(tx: Tx, run: RunRow, cause: Cause, *, actor: str, now: datetime, **f
     if cause is Cause.SPAWNED:
         type = "runner.started"
     told = {name: value for name, value in values.items() if value is not None and name not in ("argv", "last_line")}
-    _announce(tx, type, run.runner_id, {"run": run.number, **told}, actor=actor, now=now)
-    return load(RunRow, row)
+    events.append(tx, type, run.runner_id, {**run.whose(), "run": run.number, **told}, actor=actor, now=now)
+    return load(RunRow, row | run.whose())
 
 
 def list_runs(rows: Rows, runner_id: str, logs: Path) -> list[Run]:
@@ -113,13 +130,5 @@ def list_runs(rows: Rows, runner_id: str, logs: Path) -> list[Run]:
 
 def list_unended(rows: Rows) -> list[RunRow]:
     """Every run that has not ended as far as the database knows."""
-    return [load(RunRow, row) for row in rows.all("SELECT * FROM runs WHERE ended_at IS NULL")]
+    return [load(RunRow, row) for row in rows.all(_RUN + "WHERE n.ended_at IS NULL")]
 
-
-def _announce(tx: Tx, type: str, runner_id: str, facts: dict[str, Any], *, actor: str, now: datetime) -> None:
-    who = tx.one(
-        "SELECT r.name, p.name AS project, r.agent FROM runners AS r JOIN projects AS p ON p.id = r.project_id"
-        " WHERE r.id = ?",
-        (runner_id,),
-    )
-    events.append(tx, type, runner_id, {**who, **facts}, actor=actor, now=now)

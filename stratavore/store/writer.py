@@ -163,6 +163,8 @@ class Writer:
                 log.exception("the database writer failed")
                 self._enter(StorageFailed(f"the database writer failed: {error!r}"))
                 self._refuse(jobs)
+                if chore is not None and not chore.future.done():
+                    self._queue.put(chore)
         self._refuse_the_rest()
 
     def _gather(self) -> tuple[list[Job], Chore | None]:
@@ -273,6 +275,8 @@ class Writer:
         self._look_at = time.monotonic() + LOOK_SECONDS
         try:
             self.place.verify()
+            # A full disk often has room again once the WAL is in the file; and who cannot move it has too little.
+            self.checkpoints.truncate()
             faults.prove_room(self.place.path)
             self._write_something()
         except (apsw.Error, OSError, StratavoreError) as error:
@@ -319,8 +323,13 @@ class Writer:
         self._tell()
 
     def _tell(self) -> None:
-        if self._on_health is not None:
+        if self._on_health is None:
+            return
+        try:
             self._on_health(self.health)
+        except Exception:
+            # A bug of the listener must not end the thread that everyone waits for.
+            log.exception("the listener to the database's health failed")
 
     def _refuse(self, jobs: list[Job]) -> None:
         assert self.refusal is not None
@@ -329,6 +338,8 @@ class Writer:
 
     def _close(self) -> None:
         if self.refusal is None or isinstance(self.refusal, Degraded):
+            # A WAL that could not be written, or that another file's may lie in the place of, is not for us to delete.
+            keep_wal_at_close(self._connection, self.refusal is not None)
             with suppress(apsw.Error):
                 self._connection.close(True)
         if self.refusal is None:

@@ -9,6 +9,7 @@ Rule 4: a query in old output is not replayed, and what the terminal answers aft
 import os
 import select
 import signal
+from contextlib import suppress
 from enum import StrEnum
 from typing import Any, NamedTuple
 
@@ -92,8 +93,8 @@ class _Session:
 
     def run(self, run: Run) -> AttachOutcome:
         """Raises what `attach` raises, before the terminal is touched."""
-        self._connect(run, takeover=self._options.takeover)
         try:
+            self._connect(run, takeover=self._options.takeover)
             with self._terminal:
                 try:
                     self._show_banner()
@@ -101,10 +102,11 @@ class _Session:
                     outcome = self._converse()
                 finally:
                     self._leave()
-            self._say(f"{outcome.how}: {outcome.detail}" if outcome.detail else outcome.how.value)
-            return outcome
         finally:
-            self._disconnect()
+            self._disconnect()  # the seat is free before anything waits for this terminal again
+        with suppress(OSError):
+            self._say(f"{outcome.how}: {outcome.detail}" if outcome.detail else outcome.how.value)
+        return outcome
 
     # Coming and going
 
@@ -243,11 +245,18 @@ class _Session:
         typed = self._chord.feed(data)
         self._type(typed.passed)
         if typed.is_detach:
+            self._type_rest()
             self._outcome = AttachOutcome(How.DETACHED, "")
 
     def _type(self, data: bytes) -> None:
         if self._is_writer and self._connection is not None and len(self._typed) < MAX_TYPED:
             self._typed += data
+
+    def _type_rest(self) -> None:
+        """What was typed before the detach key, if it goes without waiting."""
+        connection = self._connection
+        if connection is not None and self._typed and select.select([], [connection], [], 0)[1]:
+            self._talk(connection, has_come=False, has_room=True)
 
     def _talk(self, connection: client.Connection, *, has_come: bool, has_room: bool) -> None:
         try:

@@ -1,6 +1,6 @@
 """The keys that detach: finds them in what a person types, in every encoding that the terminal may use.
 
-Rule 1: a chord is one key or a few in a row. Its keys are not passed on; if another key follows its first ones, all pass.
+Rule 1: a chord is one key or a few in a row. Its keys are not passed on; if another key comes between, all pass.
 Rule 2: the first key of a longer chord pressed twice is passed on once: that is how to type it.
 Rule 3: the borders of the reads do not matter. What may be the beginning of a key's sequence is kept until the next
         read, or until `flush` (which a loop calls when nothing came for a moment, for Esc is such a beginning).
@@ -114,16 +114,16 @@ class ChordMatcher:
     def feed(self, data: bytes) -> Fed:
         """What was typed."""
         data, self._begun = self._begun + data, b""
-        passed, position = [], 0
+        passed: list[bytes] = []
+        position = 0
         while position < len(data):
             if self._is_pasting:
                 position = self._paste(data, position, passed)
                 continue
             match = _KEY.match(data, position)
-            if match is None or (match["single"] and match.end() == len(data)):
-                if _BEGUN.match(data, position):
-                    self._begun = data[position:]
-                    break
+            if (match is None or match["single"]) and _BEGUN.match(data, position):
+                self._begun = data[position:]
+                break
             raw = match.group() if match else data[position : position + 1]
             position += len(raw)
             if raw == _PASTE_BEGINS:

@@ -33,7 +33,7 @@ LEAVES_THE_LINE = b"ABEFHdefrLMST"
 """Finals after which more than the current line must be known."""
 
 
-def draw(grid: Grid, final: bytes, numbers: list[int]) -> None:
+def draw(grid: Grid, final: bytes, numbers: tuple[int, ...]) -> None:
     """Carry out one sequence; one that neither draws nor moves does nothing."""
     second = numbers[1] if len(numbers) > 1 else 0
     if final in b"Hf":
@@ -44,7 +44,7 @@ def draw(grid: Grid, final: bytes, numbers: list[int]) -> None:
         act(grid, numbers[0])
 
 
-def is_vertical(grid: Grid, final: bytes, numbers: list[int]) -> bool:
+def is_vertical(grid: Grid, final: bytes, numbers: tuple[int, ...]) -> bool:
     """Whether the sequence takes the pen up, or moves rows: a new round of drawing begins."""
     if final in b"Hfd":
         return _one(numbers[0]) - 1 < grid.y

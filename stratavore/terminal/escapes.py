@@ -24,7 +24,8 @@ MAX_SEQUENCE = 256
 # exponential time.
 _CHAR = rb"\xc2[\xa0-\xbf]|[\xc3-\xdf][\x80-\xbf]|[\xe0-\xef][\x80-\xbf]{2}|[\xf0-\xf4][\x80-\xbf]{3}"
 _CHAR_BEGUN = rb"[\xe0-\xef][\x80-\xbf]|[\xf0-\xf4][\x80-\xbf]{1,2}|[\xc2-\xf4]"
-_HIGH_IN_STRING = _CHAR + rb"|(?!\xc2?\x9c)[\x80-\xff]"
+# A byte of a string that is no whole character, unless it ends the string, or the chunk ends in a character's middle.
+_HIGH_IN_STRING = _CHAR + rb"|(?!\xc2?\x9c|(?:" + _CHAR_BEGUN + rb")\Z)[\x80-\xff]"
 _CSI = rb"(?:\x1b\[|\xc2\x9b|\x9b)"
 _CSI_WITH_CONTROLS = _CSI + rb"[\x00-\x17\x19\x1c-\x3f\x7f]{0,256}+"
 _OSC = rb"(?:\x1b\]|\xc2\x9d|\x9d)"
@@ -60,8 +61,19 @@ _UNFINISHED = re.compile(
     rb"(?:\x1b[\x20-\x2f]{0,16}|" + _CSI_WITH_CONTROLS + rb"|" + _CHAR_BEGUN + rb")\Z", re.DOTALL
 )
 _UNFINISHED_STRING = re.compile(
-    rb"(?:(?P<osc>" + _OSC + rb")" + _OSC_BODY + rb"|" + _STRING + _STRING_BODY + rb")\x1b?\Z", re.DOTALL
+    rb"(?:(?P<osc>"
+    + _OSC
+    + rb")"
+    + _OSC_BODY
+    + rb"|"
+    + _STRING
+    + _STRING_BODY
+    + rb")(?:\x1b|"
+    + _CHAR_BEGUN
+    + rb")?\Z",
+    re.DOTALL,
 )
+_CHARACTER_BEGUN = re.compile(_CHAR_BEGUN)
 _ABORTED = re.compile(_CSI_WITH_CONTROLS + rb"|.", re.DOTALL)
 _OSC_REST = re.compile(_OSC_BODY, re.DOTALL)
 _STRING_REST = re.compile(_STRING_BODY, re.DOTALL)
@@ -141,7 +153,7 @@ class Tokenizer:
         """How much of `data` still belongs to a string that was cut."""
         if self._swallowing is None or not (match := self._swallowing.match(data)):
             return 0
-        if match.end() < len(data):
+        if match.end() < len(data) and not _CHARACTER_BEGUN.fullmatch(data, match.end()):
             self._swallowing = None
         return match.end()
 

@@ -1,7 +1,7 @@
 """The page that a program draws on, as far as reading needs it: characters and a cursor, no colours.
 
-It is a terminal's screen on which a line that leaves at the top is not lost but handed out (`scrolled`). Sizes are hints:
-a program that addresses a row or column beyond them makes the page larger, for its terminal must have been so.
+It is a terminal's screen on which a line that leaves at the top is not lost but handed out (`scrolled`). Sizes are
+hints: a program that addresses a row or column beyond them makes the page larger, for its terminal must have been so.
 
 Rule 1: a long line that wrapped is one line again when it leaves the page.
 Rule 2: whatever the numbers in a sequence are, no more than MAX_ROWS × MAX_COLUMNS cells exist.
@@ -46,6 +46,10 @@ class Grid:
     def lines(self) -> list[str]:
         """The logical lines on the page, without blanks at their ends."""
         return join(self.page)
+
+    def rows_shown(self) -> list[str]:
+        """The rows on the page as they stand, without blanks at their ends."""
+        return [row.text.rstrip(" ") for row in self.page]
 
     # Writing
 
@@ -233,6 +237,14 @@ class Grid:
     def _fit(self) -> None:
         del self.page[self.rows :]
         self._pad(self.y + 1)
+
+
+def wrapped(line: str, cols: int | None) -> list[Row]:
+    """The rows that a line takes."""
+    if cols is None or len(line) <= cols:
+        return [Row(list(line))]
+    starts = range(0, len(line), cols)
+    return [Row(list(line[start : start + cols]), wraps=start != starts[-1]) for start in starts]
 
 
 def join(rows: Iterable[Row]) -> list[str]:

@@ -56,7 +56,7 @@ _CHANGE = re.compile(
     rb"|(?P<keypad>[=>])"
     rb"|\[(?P<region>[\d;]*)r"
     rb"|\[(?P<shape>\d*) q"
-    rb"|\](?P<colour>1?(?:0|1|2|4|7|9)|11[0-9])(?P<query>;[^\x07\x1b]{0,40})"
+    rb"|\](?P<colour>4|1[0-2]|17|19|1(?:04|1[0-9]))(?P<query>(?:;[^\x07\x1b]{0,40})?)[\x07\x1b]"
     rb"|(?P<reset>c|\[!p)"
     rb")"
 )
@@ -94,7 +94,7 @@ class Modes:
 
     @property
     def kitty_flags(self) -> int:
-        """What the program asked of the kitty keyboard protocol on the screen that is shown; 0 is the legacy encoding."""
+        """What the program asked of the kitty keyboard protocol on the screen that is shown; 0 is the legacy way."""
         return self._stacks[self.alternate_screen][-1]
 
     def is_set(self, mode: int) -> bool:
@@ -120,7 +120,7 @@ class Modes:
         return b"".join(self._entering())
 
     def leave(self) -> bytes:
-        """The sequences that take these modes back, and colours with them; the cursor is where it was or at the left."""
+        """The sequences that take these modes back, and colours with them; the cursor is where it was,."""
         return b"".join(self._leaving())
 
     def _entering(self) -> Iterator[bytes]:
@@ -150,16 +150,14 @@ class Modes:
         for mode, is_on in self._changed.items():
             if is_on != (mode in NORMALLY_ON) and mode not in NOT_REPLAYED:
                 yield b"\x1b[?%d%c" % (mode, b"l" if is_on else b"h")
-        for ansi in sorted(self._ansi):
-            yield b"\x1b[%dl" % ansi
+        yield from (b"\x1b[%dl" % ansi for ansi in sorted(self._ansi))
         if self._modify_keys:
             yield b"\x1b[>4m"
         if self._keypad:
             yield b"\x1b>"
         if self._shape:
             yield b"\x1b[0 q"
-        for colour in sorted(self._colours):
-            yield b"\x1b]%d\x07" % (colour + 100)
+        yield from (b"\x1b]%d\x07" % (colour + 100) for colour in sorted(self._colours))
         if self._alternate is not None:
             yield _pops(self._stacks[True])
             yield b"\x1b[?%dl" % self._alternate
@@ -185,10 +183,8 @@ class Modes:
             self._shape = b"" if change["shape"] in (b"", b"0") else change["shape"]
         elif change["colour"]:
             self._set_colour(int(change["colour"]), change["query"])
-        elif change["reset"] == b"c":
-            self._reset()
         elif change["reset"]:
-            self._soft_reset()
+            (self._reset if change["reset"] == b"c" else self._soft_reset)()
         else:
             self._modify_keys = b"" if (change["modify"] or b"0") == b"0" else change["modify"]
 
@@ -215,10 +211,10 @@ class Modes:
             stack[-1] = new if kind == 1 else old | new if kind == 2 else old & ~new
 
     def _set_colour(self, number: int, value: bytes) -> None:
-        if number in (4, 10, 11, 12, 17, 19) and b"?" not in value:
-            self._colours.add(number)
-        elif number >= 110:
+        if number >= 100:
             self._colours.discard(number - 100)
+        elif b"?" not in value:
+            self._colours.add(number)
 
     def _soft_reset(self) -> None:
         """DECSTR: a few modes, not the alternate screen or the mouse."""

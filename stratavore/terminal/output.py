@@ -21,7 +21,8 @@ POLL_SECONDS = 0.1
 LOOK_SECONDS = 1.0
 """A shim that tells nothing is looked at so often: it may have died."""
 TAIL_START = 64 << 10
-TAIL_LIMIT = 16 << 20
+TAIL_SECONDS = 0.5
+"""If rendering took so long and there are still too few lines, they are what there is."""
 
 
 class Edge(StrEnum):
@@ -67,8 +68,7 @@ def _follow_one(run: Run, start: int | None) -> Iterator[Piece | Edge]:
             offset = log.size if start is None else start
             while True:
                 is_over = watch.is_over  # before reading: nothing is written after it
-                for piece in log.pieces(offset, end := log.size):
-                    yield piece
+                yield from log.pieces(offset, end := log.size)
                 offset = end
                 if is_over:
                     break
@@ -172,7 +172,7 @@ def tail(runs: Sequence[Run], lines: int) -> list[str]:
 def _tail_of_one(run: Run, lines: int) -> list[str]:
     try:
         with LogFile(run.log) as log:
-            back, size = TAIL_START, log.size
+            back, size, began = TAIL_START, log.size, time.monotonic()
             while True:
                 start = max(size - back, 0)
                 stream = (
@@ -181,7 +181,11 @@ def _tail_of_one(run: Run, lines: int) -> list[str]:
                 text = "".join(rendered(stream))
                 found = text.split("\n")[:-1]
                 # Where a page is painted the first lines may be pieces of it: ask for more than are needed.
-                if len(found) > 2 * lines or start <= log.sidecar().head or back >= TAIL_LIMIT:
+                if (
+                    len(found) > 2 * lines
+                    or start <= log.sidecar().head
+                    or time.monotonic() - began > TAIL_SECONDS
+                ):
                     return found[-lines:]
                 back *= 4
     except FileNotFoundError:

@@ -27,7 +27,7 @@ Part = bytes | Pause
 
 
 def paste(text: str, *, bracketed: bool) -> bytes:
-    """`text` as a terminal would paste it; a terminal pastes a line end as Enter where the program asked for no bracket."""
+    """`text` as a terminal would paste it: where the program asked for no bracket, a line end is pasted as Enter."""
     clean = _CONTROL.sub("", _without_markers(_LINE_END.sub("\n", text)))
     data = clean.encode("utf-8", "replace")
     return BEGIN + data + END if bracketed else data.replace(b"\n", b"\r")
@@ -36,7 +36,7 @@ def paste(text: str, *, bracketed: bool) -> bytes:
 def parts(
     text: str | None, names: Sequence[str], *, modes: Modes, submit: str, pause_seconds: float
 ) -> list[Part]:
-    """What `send` types, in one frame: the text pasted, a pause, the submit key; then each named key, with pauses between.
+    """What `send` types, in one frame: the text pasted, the submit key, each named key, with pauses between.
 
     Raises:
         Invalid: no such key.

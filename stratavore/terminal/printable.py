@@ -7,8 +7,8 @@ DEL), no bidirectional or zero-width controls, no line separators of Unicode, no
 import re
 import unicodedata
 
-# Printable for Python, but nothing is seen: variation selectors, the grapheme joiner, Hangul and Khmer fillers, Mongolian
-# selectors, Braille blank.
+# Printable for Python, but nothing is seen: variation selectors, the grapheme joiner, Hangul and Khmer fillers,
+# Mongolian selectors, Braille blank.
 _UNSEEN = re.compile(
     "[\ufe00-\ufe0f\u034f\u115f\u1160\u3164\uffa0\u17b4\u17b5\u180b-\u180f\u2800\U000e0100-\U000e01ef]"
 )

@@ -2,18 +2,19 @@
 
 Rule 1: what comes out holds only printable characters, tabs and line feeds, whatever went in (CWE-150).
 Rule 2: the borders of the chunks do not matter.
-Rule 3: a line is told once, in its last form: a progress bar collapses, a redrawn region is told when it leaves the page
-        or the program ends, not at each redraw.
+Rule 3: a line is told once, in its last form: a progress bar collapses, a redrawn region is told when it leaves the
+        page or the program ends, not at each redraw.
 Rule 4: plain lines are told as soon as they are complete, and fast; the page is modelled only after a program moved its
         cursor up, until it has printed a page of lines without doing so again.
 """
 
-import re
 from collections import Counter, deque
+from functools import lru_cache
 
 from stratavore.terminal.drawing import LEAVES_THE_LINE, draw, is_vertical
 from stratavore.terminal.escapes import Kind, Token, Tokenizer
-from stratavore.terminal.grid import MAX_COLUMNS, TAB, Grid, Row, join
+from stratavore.terminal.grid import Grid, Row, join, wrapped
+from stratavore.terminal.plain import plain_lines
 from stratavore.terminal.printable import printable
 from stratavore.terminal.story import Frames, Recent, Retelling
 
@@ -23,15 +24,6 @@ MAX_STORY = 20_000
 SMALL_BLOCK = 1 << 10
 LAST_LINE = 200
 LAST_LINE_TAIL = 16 << 10
-
-_STYLE = re.compile(rb"\x1b\[[\d;:]*m")
-_CONTROL = re.compile(rb"[\x00-\x08\x0b-\x1f\x7f]")
-# Whatever might combine, hide or be unprintable: the slow path looks at those one by one.
-_UNUSUAL = re.compile(
-    "[^\x00-\x7e\xa1-\xac\xae-\u02ff\u0400-\u0481\u2010-\u2027\u2030-\u205e\u20a0-\u20bf\u2190-\u23ff"
-    "\u2500-\u27ff\u2900-\u2b4f\u3041-\u3096\u30a1-\u30ff\u4e00-\u9fef\uac00-\ud7a3]"
-)
-_BLANK_END = re.compile(r" +$", re.MULTILINE)
 
 
 class Renderer:
@@ -73,7 +65,7 @@ class Renderer:
     def settle(self) -> str:
         """Nothing more comes for now: also the lines that stand on a live page and were not told yet."""
         if self._frames is not None:
-            self._out += self._frames.settle(_rows_of(self._grid))
+            self._out += self._frames.settle(self._grid.rows_shown())
         elif self._is_live:
             self._settle_page()
         return self._taken()
@@ -104,11 +96,12 @@ class Renderer:
         end = data.rfind(b"\n", position, position + block) + 1
         if end <= position:
             return position
-        lines = data[position:end]
-        if b"\x1b[" in lines:
-            lines = _STYLE.sub(b"", lines)
-        lines = lines.replace(b"\r\n", b"\n")
-        return end if _CONTROL.search(lines) is None and self._tell_plain(lines) else position
+        lines = plain_lines(data[position:end], self._grid.cols)
+        if lines is None:
+            return position
+        self._keep_above(lines)
+        self._out += lines
+        return end
 
     def _slow_until(self, data: bytes, position: int, block: int) -> int:
         """Take one block, or what is left of a line, token by token; returns where it ended."""
@@ -125,28 +118,6 @@ class Renderer:
     def _is_at_line_start(self) -> bool:
         grid = self._grid
         return not (self._is_live or self._frames or self._begun or grid.x or grid.y or grid.page[0].cells)
-
-    def _tell_plain(self, lines: bytes) -> bool:
-        """Tell complete lines that hold no controls but tabs; refuses (False) what needs the slow path."""
-        try:
-            text = lines.decode()
-        except UnicodeDecodeError:
-            return False
-        if not text.isascii() and (_UNUSUAL.search(text) or "\t" in text):
-            return False
-        has_tabs = "\t" in text
-        if has_tabs:
-            text = text.expandtabs(TAB)
-        if " \n" in text:
-            text = _BLANK_END.sub("", text)
-        told = text.split("\n")
-        told.pop()
-        longest = max(map(len, told))
-        if longest > MAX_LINE // 4 or (has_tabs and longest > (self._grid.cols or MAX_COLUMNS)):
-            return False
-        self._keep_above(told)
-        self._out += told
-        return True
 
     # One token
 
@@ -285,7 +256,7 @@ class Renderer:
         """The program is about to draw over what it drew: look at the page first, and keep one from now on."""
         if self._frames is not None:
             if self._is_drawn:
-                self._out += self._frames.frame(_rows_of(self._grid))
+                self._out += self._frames.frame(self._grid.rows_shown())
         elif not self._is_live:
             self._go_live()
         self._is_drawn = False
@@ -294,7 +265,7 @@ class Renderer:
     def _go_live(self) -> None:
         """Rebuild the page from the lines told last, of which the current one is the bottom."""
         grid = self._grid
-        rows = [row for line in self._above for row in _as_rows(line, grid.cols)]
+        rows = [row for line in self._above for row in wrapped(line, grid.cols)]
         rows = rows[max(len(rows) + len(grid.page) - grid.rows, 0) :]
         self._early = Counter(join(rows))
         grid.page = rows + grid.page
@@ -371,7 +342,7 @@ class Renderer:
 
     def _leave_alternate(self) -> None:
         if self._frames is not None:
-            self._out += self._frames.end(_rows_of(self._grid))
+            self._out += self._frames.end(self._grid.rows_shown())
             self._frames = None
             self._grid = self._main
 
@@ -419,18 +390,8 @@ def last_line(tail: bytes) -> str | None:
     return None if found is None else found[:LAST_LINE]
 
 
-def _rows_of(grid: Grid) -> list[str]:
-    return [row.text.rstrip(" ") for row in grid.page]
-
-
-def _as_rows(line: str, cols: int | None) -> list[Row]:
-    if cols is None or len(line) <= cols:
-        return [Row(list(line))]
-    parts = [line[start : start + cols] for start in range(0, len(line), cols)]
-    return [Row(list(part), wraps=part is not parts[-1]) for part in parts]
-
-
-def _numbers(payload: bytes) -> list[int]:
+@lru_cache(maxsize=4096)
+def _numbers(payload: bytes) -> tuple[int, ...]:
     """Parameters; what is missing is 0, and what is too long for any terminal the largest."""
     fields = (field.partition(b":")[0] for field in payload.split(b";")[:16])
-    return [min(int(field[:6]), 99_999) if field else 0 for field in fields]
+    return tuple(min(int(field[:6]), 99_999) if field else 0 for field in fields)

@@ -1,8 +1,8 @@
 """Old output, made fit to be shown to a terminal that comes to it late.
 
 Rule 1: the modes in force where the replay begins come first, and no query comes at all.
-Rule 2: a page that a full-screen program painted is replayed from where the program began to paint it, or not at all: what
-        changes a page that is not there would be soup. (A writer's coming makes the program paint again.)
+Rule 2: a page that a full-screen program painted is replayed from where the program began to paint it, or not at all:
+        what changes a page that is not there would be soup. (A writer's coming makes the program paint again.)
 """
 
 import re

@@ -102,9 +102,12 @@ _MAY_BEGIN = re.compile(
 
 
 def _asks(token: Token) -> bool:
+    """Whether it makes the terminal answer, prints, resizes, or takes away the person's scrollback."""
     payload, final = token.payload, token.final
     if final in _ASKING_FINALS or final == b"t":
         return final != b"t" or payload.split(b";")[0] not in _WINDOW_CHANGES
+    if final == b"J":
+        return payload == b"3"
     if final == b"u":
         return payload.startswith(b"?")  # kitty: which flags are on?
     if final == b"q":

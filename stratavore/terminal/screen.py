@@ -1,4 +1,4 @@
-"""What the terminal shows now, from the tail of a log. pyte does the emulation; it is slow, so it is fed only what counts.
+"""What the terminal shows now, from the tail of a log. pyte emulates it; it is slow and gets only what counts.
 
 Rule 1: pyte sees only sequences that it understands: everything else confuses it (it prints the payload of a DCS and of
         kitty's `CSI = 1 u`, takes `CSI > 4 m` for a colour, and fails over a wrong number of parameters).
@@ -6,6 +6,7 @@ Rule 2: the lines hold only printable characters.
 """
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from stratavore.terminal.escapes import Kind, Token, tokenize
@@ -31,7 +32,7 @@ _PRIVATE_KNOWN = b"hl"
 
 
 def snapshot(tail: bytes, rows: int, cols: int) -> list[str]:
-    """The lines of the screen after `tail`, from the top, without blanks at their ends and blank lines at the bottom."""
+    """The lines of the screen after `tail`, from the top, without blanks at their ends and below the last one."""
     rows, cols = min(max(rows, 1), MAX_ROWS), min(max(cols, 1), MAX_COLUMNS)
     screen = _feed(_what_counts(tail), rows, cols)
     lines = [printable(line).rstrip() for line in screen.display]
@@ -71,10 +72,9 @@ def _feed(data: bytes, rows: int, cols: int) -> "pyte.Screen":
 
 
 def _feed_one(stream: "pyte.Stream", text: str) -> None:
-    try:
+    # pyte fails over odd numbers; its stream recovers, and one sequence is lost.
+    with suppress(Exception):
         stream.feed(text)
-    except Exception:
-        pass
 
 
 def _for_pyte(token: Token) -> str:

@@ -1,7 +1,7 @@
 """What there is to tell of a page that a program paints and repaints.
 
-A full-screen program prints no lines: it changes cells. A reader wants each line once, in order, in its last form. So the
-page is looked at whenever the program's pen goes up again after drawing (a frame), and a line is told when it leaves:
+A full-screen program prints no lines: it changes cells. A reader wants each line once, in order, in its last form. So
+the page is looked at whenever the program's pen goes up again after drawing (a frame), and a line is told when it goes:
 
 Rule 1: lines that moved up, because the program scrolled, push the vanished ones above them out: those are told.
 Rule 2: where a whole page was replaced, lines that stood there for more than one frame are told, unless told lately.

@@ -57,6 +57,7 @@ class UserTerminal:
 
     def __exit__(self, *_: object) -> None:
         self.restore()
+        self._pending.clear()
         self._release_signals()
         if self._out != self._stdout:
             os.close(self._out)
@@ -70,7 +71,7 @@ class UserTerminal:
             tty.setraw(self.stdin, termios.TCSADRAIN)
 
     def restore(self) -> None:
-        """The settings that were found; what was typed meanwhile is dropped, for it may be an answer of the terminal."""
+        """The settings that were found; what was typed meanwhile is dropped: it may be an answer to a query."""
         if self._saved is not None:
             with suppress(OSError, termios.error):  # hung up
                 termios.tcsetattr(self.stdin, termios.TCSAFLUSH, self._saved)

@@ -1,5 +1,6 @@
 """One real agent CLI on the bench: its scratch HOME, its project, its stand-in, and our launch plan for it."""
 
+import json
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ import msgspec
 
 from stratavore import process
 from stratavore.agents import AGENTS, Agent, Launch, Process, Start, Traces, find_program
+from tests import programs
 from tests.agents.homes import seeded_home
 from tests.agents.terminal import Terminal
 from tests.standins import chat, gemini, messages, responses
@@ -38,6 +40,7 @@ class Bench:
     """One runner of one agent, run after run."""
 
     def __init__(self, name: str, tmp_path: Path, standin: Standin) -> None:
+        programs.path(name)  # says so if it is missing, where the test may not be skipped
         self.agent: Agent = AGENTS[name]
         self.kind = KINDS[name]
         self.standin = standin
@@ -109,9 +112,10 @@ class Bench:
         traces = Traces(since=self.began, processes=processes, output_tail=output)
         return self.agent.find_session(self.start, traces)
 
-    def prompts_heard(self) -> str:
-        """All that the stand-in was told in its last conversation."""
-        return str(self.standin.requests[-1].body)
+    def heard(self, *prompts: str) -> bool:
+        """Whether the stand-in was told all of these in one request: as one conversation."""
+        bodies = (json.dumps(request.body) for request in self.standin.requests)
+        return any(all(json.dumps(prompt)[1:-1] in body for prompt in prompts) for body in bodies)
 
 
 def tree(pid: int) -> tuple[Process, ...]:

@@ -65,7 +65,8 @@ def _gemini(home: Path, cwd: Path, url: str) -> dict[str, str]:
     }
     _write(home / ".gemini" / "settings.json", json.dumps(settings))
     _write(home / ".gemini" / "trustedFolders.json", json.dumps({str(cwd): "TRUST_FOLDER"}))
-    return {"GEMINI_API_KEY": KEY, "GOOGLE_GEMINI_BASE_URL": url}
+    # It leaves a report of each failed request in the temporary directory.
+    return {"GEMINI_API_KEY": KEY, "GOOGLE_GEMINI_BASE_URL": url, "TMPDIR": str(home)}
 
 
 def _opencode(home: Path, cwd: Path, url: str) -> dict[str, str]:

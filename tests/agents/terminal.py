@@ -19,6 +19,7 @@ from typing import Self
 import pyte
 
 ROWS, COLUMNS = 40, 120
+PATIENCE_SECONDS = 60  # on a busy machine an agent that is a small browser needs half of it to begin
 
 # Device status, cursor position, primary device attributes (VT100 with advanced video).
 ANSWERS: Mapping[bytes, bytes] = {b"\x1b[5n": b"\x1b[0n", b"\x1b[6n": b"\x1b[1;1R", b"\x1b[c": b"\x1b[?1;2c"}
@@ -92,7 +93,7 @@ class Terminal:
         """What the screen shows, lines without trailing blanks."""
         return "\n".join(line.rstrip() for line in self._screen.display)
 
-    def until(self, is_so: Callable[[], bool], *, seconds: float = 30, what: str = "") -> None:
+    def until(self, is_so: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS, what: str = "") -> None:
         """Read until a condition holds; the screen is part of the complaint if it never does."""
         deadline = time.monotonic() + seconds
         while not is_so():
@@ -102,12 +103,12 @@ class Terminal:
                 raise TimeoutError(f"{what or is_so}: not within {seconds} s\n{self.text()}")
             self.read(0.05)
 
-    def until_shown(self, words: str, *, seconds: float = 30) -> None:
+    def until_shown(self, words: str, *, seconds: float = PATIENCE_SECONDS) -> None:
         """Read until the screen shows the words."""
         self.until(lambda: words in self.text(), seconds=seconds, what=f"screen shows {words!r}")
 
-    def until_quiet(self, quiet_seconds: float, *, seconds: float = 30) -> None:
-        """Read until nothing new was printed for a while."""
+    def until_quiet(self, quiet_seconds: float, *, seconds: float = 2) -> None:
+        """Read until nothing new was printed for a while, or, where something always moves, for `seconds`."""
         deadline = time.monotonic() + seconds
         while self.read(quiet_seconds) and time.monotonic() < deadline:
             pass

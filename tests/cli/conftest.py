@@ -2,16 +2,16 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stratavore.autostart import is_held
 from stratavore.paths import Paths
 
 SECONDS = 60
@@ -48,7 +48,8 @@ class Cli:
 
     def json(self, *argv: str, exits: int = 0) -> Any:
         """What it printed with `--json`."""
-        return json.loads(self(*argv, "--json", exits=exits).stdout)
+        at = argv.index("--") if "--" in argv else len(argv)
+        return json.loads(self(*argv[:at], "--json", *argv[at:], exits=exits).stdout)
 
     def command(self, *argv: str) -> list[str]:
         return [sys.executable, "-m", "stratavore", *argv]
@@ -57,15 +58,40 @@ class Cli:
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """No daemon runs, and none may be started."""
-    return Cli(tmp_path / "home", {**_clean_environment(tmp_path), "STRATAVORE_DAEMON_AUTOSTART": "false"})
+    return Cli(tmp_path / "home", {**clean_environment(tmp_path), "STRATAVORE_DAEMON_AUTOSTART": "false"})
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
+    """A real daemon, one for the tests of a file; it is ended with every runner afterwards."""
+    with living(tmp_path_factory.mktemp("live")) as cli:
+        yield cli
 
 
 @pytest.fixture
-def live(tmp_path: Path) -> Iterator[Cli]:
-    """A real daemon runs, and is ended with every runner afterwards."""
-    cli = Cli(tmp_path / "home", _clean_environment(tmp_path))
-    cli("daemon", "start")
+def fresh(tmp_path: Path) -> Iterator[Cli]:
+    """No daemon runs yet, but any command may start one; it is ended with every runner afterwards."""
+    cli = Cli(tmp_path / "home", clean_environment(tmp_path))
     try:
+        yield cli
+    finally:
+        end_everything(cli)
+
+
+@pytest.fixture
+def project(live: Cli, tmp_path: Path, request: pytest.FixtureRequest) -> str:
+    """A project of the test's own, with room for twenty runners."""
+    name = request.node.name.replace("[", "-").replace("]", "")[-60:].lstrip("-")
+    live("new", name, "--path", str(tmp_path), "--agent", "shell", "--max-runners", "20")
+    return str(name)
+
+
+@contextmanager
+def living(directory: Path) -> Iterator[Cli]:
+    """A daemon in a home below `directory`."""
+    cli = Cli(directory / "home", clean_environment(directory))
+    try:
+        cli("daemon", "start")
         yield cli
     finally:
         end_everything(cli)
@@ -73,23 +99,17 @@ def live(tmp_path: Path) -> Iterator[Cli]:
 
 def end_everything(cli: Cli) -> None:
     """Leave no process of this home behind, whatever the test did."""
-    if not is_held(cli.paths.lock):
-        subprocess.run(
-            cli.command("daemon", "start"), env=cli.environment, capture_output=True, timeout=SECONDS
-        )
-    with suppress(subprocess.SubprocessError):
-        subprocess.run(
-            cli.command("kill", "--all", "--timeout", "20s"),
-            env=cli.environment,
-            capture_output=True,
-            timeout=SECONDS,
-        )
-    subprocess.run(
-        cli.command("daemon", "stop", "-y"), env=cli.environment, capture_output=True, timeout=SECONDS
-    )
+    if not cli.home.exists():
+        return
+    for argv in (("daemon", "start"), ("kill", "--all", "--timeout", "20s"), ("daemon", "stop", "-y")):
+        with suppress(subprocess.SubprocessError):
+            subprocess.run(cli.command(*argv), env=cli.environment, capture_output=True, timeout=SECONDS)
+    for pid in (*cli.home.glob("zygotes/*/pid"), *cli.home.glob("shims/*/pid")):  # they would stay for a minute
+        with suppress(ValueError, OSError):
+            os.kill(int(pid.read_text().split()[0]), signal.SIGTERM)
 
 
-def _clean_environment(tmp_path: Path) -> dict[str, str]:
+def clean_environment(tmp_path: Path) -> dict[str, str]:
     kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "USER") if key in os.environ}
     home = tmp_path / "user"
     home.mkdir()

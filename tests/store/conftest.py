@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,6 +43,14 @@ def database(path: Path, migrations: Path) -> Iterator[Database]:
     opened = Database.open(path, migrations=migrations)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def memory() -> Iterator[Path]:
+    """A directory whose own flushes cost nothing: for tests that bring their own faults, hundreds of times."""
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as directory:
+        yield Path(directory)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from stratavore.errors import DaemonUnreachable, Degraded, Misconfigured, NewerSchema, NotFound
 from stratavore.store.connect import is_free_of_wal_reset_bug, sqlite_version
 from stratavore.store.database import Database, Durability, open_readonly
-from stratavore.store.place import file_system_of
+from stratavore.store.place import file_system_of, prepare
 from tests.store.conftest import Python
 
 
@@ -137,6 +137,14 @@ def test_the_file_system_is_that_of_the_longest_mount_point(directory: str, kind
     assert file_system_of(Path(directory), MOUNTINFO.strip()) == kind
 
 
+def test_a_network_file_system_is_refused_before_anything_is_written(path: Path, tmp_path: Path) -> None:
+    mountinfo = tmp_path / "mountinfo"
+    mountinfo.write_text(f"22 1 0:40 / {tmp_path} rw,relatime - nfs4 server:/home rw\n")
+    with pytest.raises(Misconfigured, match=r"network file system \(nfs4\)"):
+        prepare(path, mountinfo=mountinfo)
+    assert not path.exists()
+
+
 def test_the_file_system_of_this_machine_is_found() -> None:
     assert file_system_of(Path("/proc"), Path("/proc/self/mountinfo").read_text()) == "proc"
 
@@ -179,14 +187,16 @@ def test_reading_while_no_daemon_runs(path: Path, migrations: Path) -> None:
             rows.all("DELETE FROM things")
 
 
-def test_reading_what_a_killed_daemon_left(path: Path, migrations: Path, python: Python) -> None:
-    """The WAL holds all of it, and its index is gone."""
+@pytest.mark.parametrize("index", ["kept", "gone"])
+def test_reading_what_a_killed_daemon_left(path: Path, migrations: Path, python: Python, index: str) -> None:
+    """The WAL holds all of it; a reader rebuilds its index by itself, without a writer and without the lock."""
     child = python(WRITES_AND_HANGS, path, migrations)
     assert child.stdout is not None
     assert child.stdout.readline() == "written\n"
     child.kill()
     child.wait()
-    path.with_name("state.db-shm").unlink()
+    if index == "gone":
+        path.with_name("state.db-shm").unlink()
     with open_readonly(path, migrations=migrations) as rows:
         assert rows.one("SELECT name FROM things") == {"name": "a"}
 

@@ -1,0 +1,140 @@
+"""The verbs on runners: seen, stopped, killed, paused, restarted, renamed, removed, waited for."""
+
+import os
+import signal
+
+import pytest
+
+from tests.cli.conftest import Cli
+
+SLEEP = ("--", "sleep", "1000")
+KEYS = (
+    "id name project agent state activity pid exit_code exit_signal end_reason restarts desired restart_policy argv cwd"
+    " started_at ended_at cpu_percent rss_bytes session_id output_bytes last_line"
+).split()
+
+
+def test_a_runner_has_the_promised_keys(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "keys", *SLEEP)
+    assert set(KEYS) <= live.json("show", "keys").keys()
+    assert set(KEYS) <= live.json("ps")[0].keys()
+
+
+def test_a_list_is_an_array_even_when_it_is_empty(live: Cli, project: str) -> None:
+    assert live.json("runners", "--project", project) == []
+    assert live.json("runners", "--state", "lost") == []
+
+
+def test_show_tells_the_runs_and_how_each_ended(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "shown", "--no-wait", "--", "sh", "-c", "exit 3")
+    live("wait", "shown", "--until", "ended", "--timeout", "20")
+    printed = live("show", "shown").stdout
+    assert "exit 3" in printed
+    assert "RUN " in printed
+    assert live.json("show", "shown")["exit_code"] == 3
+
+
+def test_a_prefix_is_enough_and_an_ambiguous_one_lists_who_it_may_be(live: Cli, project: str) -> None:
+    live("launch", project, "--count", "2", "--name", "prefixed", *SLEEP)
+    assert live.json("show", "prefixed-1")["name"] == "prefixed-1"
+    done = live("show", "prefixe", exits=4)
+    assert "prefixed-1" in done.stderr
+    assert "prefixed-2" in done.stderr
+
+
+def test_stop_returns_when_all_have_ended(live: Cli, project: str) -> None:
+    live("launch", project, "--count", "3", "--name", "stopped", *SLEEP)
+    stopped = live.json("stop", "--project", project)
+    assert {runner["state"] for runner in stopped} == {"terminated"}
+    assert {runner["desired"] for runner in stopped} == {"stopped"}
+    assert len(stopped) == 3
+
+
+def test_a_stop_that_takes_too_long_is_exit_9_and_goes_on(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "stubborn", "--", "sh", "-c", "trap '' TERM HUP INT; while :; do sleep 0.1; done")
+    done = live("stop", "stubborn", "--grace", "2", "--timeout", "0.2", exits=9)
+    assert "stubborn is stopping" in done.stderr
+    ended = live.json("wait", "stubborn", "--until", "ended", "--timeout", "20")
+    assert ended[0]["exit_signal"] == signal.SIGKILL
+
+
+def test_kill_is_now(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "killed", *SLEEP)
+    assert live.json("kill", "killed")[0]["exit_signal"] == signal.SIGKILL
+
+
+def test_pause_halts_and_unpause_lets_go_on(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "paused", *SLEEP)
+    assert live.json("pause", "paused")[0]["state"] == "paused"
+    assert live.json("unpause", "paused")[0]["state"] == "running"
+
+
+def test_restart_returns_when_the_next_run_runs(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "again", *SLEEP)
+    before = live.json("show", "again")
+    after = live.json("restart", "again")[0]
+    assert after["state"] == "running"
+    assert after["pid"] != before["pid"]
+    assert after["run"] == before["run"] + 1
+
+
+def test_an_ended_runner_is_restarted_under_its_name(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "revived", *SLEEP)
+    live("stop", "revived")
+    assert live.json("restart", "revived")[0]["state"] == "running"
+
+
+def test_a_restart_that_fails_is_exit_7(live: Cli, project: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    program = tmp_path_factory.mktemp("bin") / "program"
+    program.write_text("#!/bin/sh\nexec sleep 1000\n")
+    program.chmod(0o700)
+    live("launch", project, "--name", "gone", "--", str(program))
+    program.unlink()
+    live("restart", "gone", exits=7)
+
+
+def test_rename_and_rm(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "old-name", *SLEEP)
+    assert live.json("rename", "old-name", "new-name")["name"] == "new-name"
+    assert "alive" in live("rm", "new-name", exits=4).stderr
+    assert live("rm", "--force", "new-name").stdout == "new-name\n"
+    live("show", "new-name", exits=3)
+
+
+def test_explain_tells_state_evidence_and_what_comes_next(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "explained", *SLEEP)
+    printed = live("explain", "explained").stdout
+    assert printed.startswith("explained is running: ")
+    assert "Next: " in printed
+    assert {"runner", "summary", "evidence", "next"} == live.json("explain", "explained").keys()
+
+
+def test_wait_gives_up_with_exit_9(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "patient", *SLEEP)
+    assert "patient is running" in live("wait", "patient", "--until", "ended", "--timeout", "0.2", exits=9).stderr
+
+
+def test_wait_does_not_wait_for_what_cannot_come(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "over", *SLEEP)
+    live("stop", "over")
+    assert "over is terminated and will not be running" in live("wait", "over", "--until", "running", exits=7).stderr
+
+
+def test_wait_sees_an_end_that_nobody_asked_for(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "victim", *SLEEP)
+    os.kill(live.json("show", "victim")["pid"], signal.SIGUSR1)
+    ended = live.json("wait", "victim", "--until", "ended", "--timeout", "20")[0]
+    assert (ended["state"], ended["exit_signal"]) == ("failed", signal.SIGUSR1)
+
+
+def test_send_types_into_a_runner_and_logs_show_the_answer(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "talker", "--", "sh", "-c", 'read line; echo "got: $line"')
+    live("send", "talker", "hello there")
+    live("wait", "talker", "--until", "ended", "--timeout", "20")
+    assert "got: hello there" in live("logs", "talker").stdout
+
+
+def test_interrupt_is_a_key(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "busy", "--", "sh", "-c", "trap 'echo interrupted; exit 0' INT; echo up; sleep 1000")
+    live("interrupt", "busy")
+    assert live.json("wait", "busy", "--until", "ended", "--timeout", "20")[0]["exit_code"] == 0
