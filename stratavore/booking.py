@@ -41,6 +41,8 @@ class End(NamedTuple):
     """Whether the agent calls this exit a success."""
     out_of_memory: bool
     last_line: str | None
+    session_id: str | None = None
+    """The conversation that the run turned out to have been in."""
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -55,6 +57,15 @@ class Label(msgspec.Struct, frozen=True):
     columns: dict[str, Any]
 
     @classmethod
+    def read(cls, text: str) -> "Label":
+        """What `write` wrote."""
+        return msgspec.json.decode(text, type=cls)
+
+    def write(self) -> str:
+        """The label as a shim keeps it."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
     def of(cls, runner: runners.Supervised, project_path: str) -> "Label":
         kept = (
             "agent restart_policy max_restarts tty terminal_rows terminal_columns extra_argv cwd umask prompt"
@@ -62,11 +73,6 @@ class Label(msgspec.Struct, frozen=True):
         ).split()
         columns = {name: getattr(runner, name) for name in kept}
         return cls(runner.id, runner.name, runner.project, project_path, runner.run, runner.shim, columns)
-
-
-def shim_of(label: str) -> str:
-    """The shim that a label names, whose directory holds the run's output."""
-    return msgspec.json.decode(label, type=Label).shim
 
 
 def book_spawned(tx: Tx, key: str, who: Identity, argv: list[str], moment: Moment) -> None:
@@ -85,19 +91,25 @@ def book_not_started(tx: Tx, key: str, why: str, moment: Moment, pace: Pace) -> 
     _finish(tx, run, Cause.SPAWN_FAILED, moment, pace, lasted_seconds=0.0, **facts)
 
 
-def book_end(tx: Tx, end: End, moment: Moment, pace: Pace) -> None:
-    """The shim saw the run end. A run that the database does not know is taken in first."""
+def book_end(tx: Tx, end: End, moment: Moment, pace: Pace) -> bool:
+    """The shim saw the run end. A run that the database does not know is taken in first.
+
+    Returns whether another run follows.
+    """
     record = end.record
-    if not runs.exists(tx, record.key):
-        adopt(tx, record.label, Identity(record.boot_id, record.pid, record.start_time), moment)
-    run = runs.get(tx, record.key)
+    who = Identity(record.boot_id, record.pid, record.start_time)
+    run = runs.find(tx, record.key)
+    if run is None:
+        adopt(tx, record.label, who, moment)
+        run = runs.get(tx, record.key)
     if run.state in FINAL:
-        return
+        return False
     if run.pid is None:
-        who = Identity(record.boot_id, record.pid, record.start_time)
         run = _spawned(tx, run, who, from_unix_ms(record.started_at))
+    if end.session_id is not None:
+        runners.set_session(tx, run.runner_id, end.session_id)
     reason, detail = _why(run, end)
-    _finish(
+    return _finish(
         tx,
         run,
         Cause.SUCCEEDED if end.good else Cause.CRASHED,
@@ -165,7 +177,7 @@ def adopt(tx: Tx, label: str, who: Identity, moment: Moment) -> str | None:
 
     Returns the runner's id, or None if the run is known after all.
     """
-    told = msgspec.json.decode(label, type=Label)
+    told = Label.read(label)
     key = f"{told.id}.{told.run}"
     if runs.exists(tx, key):
         return None
@@ -221,26 +233,28 @@ def _spawned(tx: Tx, run: RunRow, who: Identity, started_at: datetime, **facts: 
 
 def _finish(
     tx: Tx, run: RunRow, cause: Cause, moment: Moment, pace: Pace, *, lasted_seconds: float, **facts: Any
-) -> None:
-    """End the run and settle what follows."""
-    runner = runners.get_supervised(tx, run.runner_id)
+) -> bool:
+    """End the run and settle what follows; returns whether another run does."""
     ended = runs.advance(tx, run, cause, actor=run.stop_by or ACTOR, now=moment.now, **facts)
-    match after_end(runner, ended.state, lasted_seconds=lasted_seconds, pace=pace, chance=moment.chance):
+    match after_end(run, ended.state, lasted_seconds=lasted_seconds, pace=pace, chance=moment.chance):
         case Over(gave_up):
-            runners.settle(tx, runner.id)
+            runners.settle(tx, run.runner_id)
             if gave_up:
-                told = {"name": runner.name, "project": runner.project, "max_restarts": runner.max_restarts}
-                events.append(tx, "runner.gave_up", runner.id, told, actor=ACTOR, now=moment.now)
+                told = {**run.whose(), "max_restarts": run.max_restarts}
+                events.append(tx, "runner.gave_up", run.runner_id, told, actor=ACTOR, now=moment.now)
+            return False
         case Again(pause, failures, _):
             runners.schedule_retry(
                 tx,
-                runner,
+                run.runner_id,
+                run.whose(),
                 at=datetime.fromtimestamp(moment.now.timestamp() + pause, moment.now.tzinfo),
                 at_boottime=moment.boottime + pause,
                 boot_id=moment.boot_id,
                 failures=failures,
                 now=moment.now,
             )
+            return True
 
 
 def _why(run: RunRow, end: End) -> tuple[EndReason, str]:

@@ -15,8 +15,9 @@ from collections.abc import AsyncIterator, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from stratavore import process
+from stratavore import failpoints, process
 from stratavore.api.server import Server
+from stratavore.autostart import daemon_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
 from stratavore.context import Context, News
@@ -25,7 +26,7 @@ from stratavore.logs import open_log
 from stratavore.model import Reconciled, ShimId
 from stratavore.paths import Paths
 from stratavore.sampling import Sampling
-from stratavore.shim.client import ExitRecord
+from stratavore.shim.client import MARKER, ExitRecord
 from stratavore.shims import Shims
 from stratavore.store import events, installation
 from stratavore.store.database import Condition, Database, Durability, Health, open_readonly
@@ -90,15 +91,15 @@ def run(paths: Paths, config_file: Path | None) -> int:
     open_log(loaded.config.daemon)
     with hold_lock(paths.lock):
         paths.stop_mark.unlink(missing_ok=True)
-        return asyncio.run(_serve(paths, loaded.config))
+        return asyncio.run(_serve(paths, loaded.config, config_file))
 
 
-async def _serve(paths: Paths, config: Config) -> int:
+async def _serve(paths: Paths, config: Config, config_file: Path | None) -> int:
     daemon = Daemon()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: daemon.stop(leave_mark=True))
-    async with build(paths, config, daemon):
+    async with build(paths, config, daemon, config_file):
         log.info("the daemon is ready", extra={"pid": os.getpid()})
         await daemon.wait(paths.stop_mark)
     log.info("the daemon ends", extra={"pid": os.getpid(), "exit_code": daemon.exit_code})
@@ -106,7 +107,9 @@ async def _serve(paths: Paths, config: Config) -> int:
 
 
 @asynccontextmanager
-async def build(paths: Paths, config: Config, daemon: Daemon) -> AsyncIterator[Context]:
+async def build(
+    paths: Paths, config: Config, daemon: Daemon, config_file: Path | None = None
+) -> AsyncIterator[Context]:
     """All parts of a daemon, started in order and closed in reverse; tests start this same function."""
     loop = asyncio.get_running_loop()
     async with AsyncExitStack() as stack:
@@ -128,6 +131,8 @@ async def build(paths: Paths, config: Config, daemon: Daemon) -> AsyncIterator[C
             on_exit=daemon.on_exit,
             on_gone=daemon.on_gone,
             log_cap_bytes=config.output.cap_per_runner,
+            start_argv=daemon_command(config_file),
+            start_env=_start_environment(paths),
             runners_may_control=config.runners.runners_may_control,
             idle_seconds=config.shim.idle_exit,
         )
@@ -147,6 +152,19 @@ async def build(paths: Paths, config: Config, daemon: Daemon) -> AsyncIterator[C
         await _tell(context, "daemon.started")
         stack.push_async_callback(_tell, context, "daemon.stopped")
         yield context
+
+
+def _start_environment(paths: Paths) -> dict[str, str]:
+    """What a daemon that the zygote starts must know to be the daemon of this very state directory."""
+    names = ("XDG_STATE_HOME", "XDG_CONFIG_HOME")
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name in names or (name.startswith("STRATAVORE_") and name not in (MARKER, failpoints.VARIABLE))
+    }
+    if "STRATAVORE_HOME" in kept:  # it may be relative, and the zygote's directory is /
+        kept["STRATAVORE_HOME"] = str(paths.state)
+    return kept
 
 
 async def _reconcile_for_ever(context: Context) -> None:

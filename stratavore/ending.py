@@ -21,7 +21,7 @@ from stratavore.model import EndReason, ShimId
 from stratavore.process import Identity
 from stratavore.shim.client import ExitRecord
 from stratavore.shims import Keys, Signal
-from stratavore.store import runners
+from stratavore.store.database import Tx
 from stratavore.store.runners import Supervised
 from stratavore.terminal.render import last_line
 
@@ -39,18 +39,18 @@ class Ending:
         self._wake = wake
         self._out_of_memory = process.OutOfMemory()
         self._scan = SharedScan()
-        self._bookings: set[asyncio.Task[None]] = set()
+        self._exits: list[ExitRecord] = []
+        self._booking: asyncio.Task[None] | None = None
 
     def book(self, record: ExitRecord) -> None:
-        """Commit the end of a run soon, then acknowledge it to its shim."""
-        task = asyncio.ensure_future(self._book(record))
-        self._bookings.add(task)
-        task.add_done_callback(self._bookings.discard)
+        """Commit the end of a run soon, then acknowledge it to its shim. Those that come together are one batch."""
+        self._exits.append(record)
+        if self._booking is None or self._booking.done():
+            self._booking = asyncio.ensure_future(self._book_exits())
 
     async def replay(self, shim_id: ShimId) -> None:
         """Book what the journal of a dead shim tells, then let go of it."""
-        for record in await self._context.shims.replay(shim_id):
-            await self._commit(record)
+        await self._commit(await self._context.shims.replay(shim_id))
         await self._context.shims.forget(shim_id)
 
     async def stop(self, row: Supervised) -> None:
@@ -95,45 +95,62 @@ class Ending:
 
     async def close(self) -> None:
         """Wait for what is being booked."""
-        if self._bookings:
-            await asyncio.wait(self._bookings)
+        if self._booking is not None:
+            await asyncio.wait([self._booking])
 
-    async def _book(self, record: ExitRecord) -> None:
-        try:
-            await self._commit(record)
-            await self._context.shims.ack(record.key)
-        except StratavoreError as error:
-            log.warning("an exit could not be booked yet", extra={"run": record.key, "why": error.message})
-        except Exception:
-            log.exception("an exit could not be booked", extra={"run": record.key})
+    async def _book_exits(self) -> None:
+        while self._exits:
+            batch, self._exits = self._exits, []
+            try:
+                await self._commit(batch)
+            except StratavoreError as error:
+                log.warning("exits could not be booked yet", extra={"runs": len(batch), "why": error.message})
+                return  # Their shims keep them, and the next reconciliation finds them there.
+            except Exception:
+                log.exception("an exit could not be booked", extra={"run": batch[0].key, "batch": len(batch)})
+                if len(batch) > 1:  # One that cannot be booked must not hold up the others.
+                    for record in batch:
+                        self._exits.append(record)
+                        await self._book_exits()
+                continue
+            for record in batch:
+                await self._context.shims.ack(record.key)
 
-    async def _commit(self, record: ExitRecord) -> None:
-        end = self._examine(record)
+    async def _commit(self, batch: Sequence[ExitRecord]) -> None:
+        ends = await asyncio.to_thread(lambda: [self._examine(record) for record in batch])
         moment, pace = self._context.moment(), self._context.pace
+
+        def book(tx: Tx) -> list[str]:
+            return [
+                end.record.key.partition(".")[0] for end in ends if booking.book_end(tx, end, moment, pace)
+            ]
+
         fp("end.before_commit")
-        await self._context.write(lambda tx: booking.book_end(tx, end, moment, pace))
+        again = await self._context.write(book)
         fp("end.after_commit")
-        self._wake([record.key.partition(".")[0]])
+        self._wake(again)
 
     def _examine(self, record: ExitRecord) -> booking.End:
-        runner_id, _, _ = record.key.partition(".")
-        shim_id = booking.shim_of(record.label)
-        tail = read_tail(self._context.paths.run_log(shim_id, record.key))
+        """Whatever takes a look at files; it runs in a thread beside the loop."""
+        label = booking.Label.read(record.label)
+        tail = read_tail(self._context.paths.run_log(label.shim, record.key))
         killed_by_kernel = record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
         return booking.End(
             record=record,
-            good=self._is_good(runner_id, record, tail),
+            good=self._is_good(label, record, tail),
             out_of_memory=killed_by_kernel,
             last_line=last_line(tail),
         )
 
-    def _is_good(self, runner_id: str, record: ExitRecord, tail: bytes) -> bool:
-        known = runners.list_supervised(self._context.rows, [runner_id])
-        name, tty = (known[0].agent, known[0].tty) if known else ("shell", True)
+    def _is_good(self, label: booking.Label, record: ExitRecord, tail: bytes) -> bool:
         if record.exit_code is None:
             return False
-        agent, _ = resolve(name, self._context.config.agents)
-        return agent.succeeded(record.exit_code, tty=tty, output_tail=tail.decode(errors="replace"))
+        try:
+            agent, _ = resolve(str(label.columns["agent"]), self._context.config.agents)
+        except StratavoreError:  # Its profile has gone from the configuration meanwhile.
+            return record.exit_code == 0
+        is_tty = bool(label.columns["tty"])
+        return agent.succeeded(record.exit_code, tty=is_tty, output_tail=tail.decode(errors="replace"))
 
 
 class SharedScan:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stratavore.lifecycle import State
 from stratavore.model import Desired, RestartPolicy
-from stratavore.store.runners import Supervised
+from stratavore.store.runs import RunRow
 
 
 class Pace(NamedTuple):
@@ -38,15 +38,15 @@ class Again(NamedTuple):
 
 
 def after_end(
-    runner: Supervised, ended: State, *, lasted_seconds: float, pace: Pace, chance: float
+    run: RunRow, ended: State, *, lasted_seconds: float, pace: Pace, chance: float
 ) -> Over | Again:
-    """What follows when the last run of `runner` ended as `ended` after `lasted_seconds`; `chance` lies in [0, 1)."""
-    if runner.then_start:
+    """What follows when `run` ended as `ended` after `lasted_seconds`; `chance` lies in [0, 1)."""
+    if run.then_start:
         return Again(pause=0, failures=0, by_itself=False)
-    if runner.desired is Desired.STOPPED or not _policy_restarts(runner.restart_policy, ended):
+    if run.desired is Desired.STOPPED or not _policy_restarts(run.restart_policy, ended):
         return Over()
-    failures = 1 if lasted_seconds >= pace.healthy_after else runner.failures + 1
-    if failures > runner.max_restarts:
+    failures = 1 if lasted_seconds >= pace.healthy_after else run.failures + 1
+    if failures > run.max_restarts:
         return Over(gave_up=True)
     return Again(pause=_pause(failures, pace, chance), failures=failures, by_itself=True)
 

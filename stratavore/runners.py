@@ -23,8 +23,8 @@ from stratavore.store.runners import Supervised
 
 log = logging.getLogger(__name__)
 
-_LOOK_AGAIN_SECONDS = 0.004
-"""While many change at once, whoever waits for them all looks no more often than this."""
+_LOOK_AGAIN_SECONDS = 20e-6
+"""While many change at once, whoever waits for them all pauses so long for each of them before the next look."""
 
 
 async def list_runners(context: Context, asker: Asker, request: ListRunners) -> list[Runner]:
@@ -81,8 +81,7 @@ async def restart_runners(context: Context, asker: Asker, request: Stop, runner:
 
     def wish(tx: Tx) -> None:
         for row in runners.list_supervised(tx, ids):
-            told = {"name": row.name, "project": row.project}
-            events.append(tx, "runner.restart_asked", row.id, told, actor=str(asker), now=now)
+            events.append(tx, "runner.restart_asked", row.id, row.whose(), actor=str(asker), now=now)
             if row.state not in FINAL:
                 runners.want(tx, row.id, Desired.RUNNING, then_start=True)
                 booking.ask_stop(
@@ -93,7 +92,14 @@ async def restart_runners(context: Context, asker: Asker, request: Stop, runner:
                 runners.revive(tx, row)
             runners.want(tx, row.id, Desired.RUNNING, then_start=True)
             runners.schedule_retry(
-                tx, row, at=now, at_boottime=moment.boottime, boot_id=moment.boot_id, failures=0, now=now
+                tx,
+                row.id,
+                row.whose(),
+                at=now,
+                at_boottime=moment.boottime,
+                boot_id=moment.boot_id,
+                failures=0,
+                now=now,
             )
 
     await context.write(wish)
@@ -140,7 +146,7 @@ async def _wait(context: Context, ids: list[str], request: ListRunners) -> None:
             return
         await context.news.wait(left)
         if len(ids) > 1:
-            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+            await asyncio.sleep(len(ids) * _LOOK_AGAIN_SECONDS)
 
 
 async def _stop(

@@ -236,6 +236,7 @@ class Shims:
         for link in [self._zygote, *(shim.link for shim in self._shims.values())]:
             if link is not None:
                 link.close()
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
 
     def health(self) -> dict[ShimId, str]:
         """`ok`, `unresponsive` or `incompatible`, of every shim that lives."""
@@ -446,6 +447,7 @@ class Shims:
             raise ZygoteFailed("the new zygote does not answer")
 
     async def _greet_zygote(self, directory: Path) -> "_Link | None":
+        link = None
         try:
             async with asyncio.timeout(_ANSWER_SECONDS):
                 link = await _Link.to(directory)
@@ -453,6 +455,8 @@ class Shims:
                 await link.ask({"op": "configure", "options": self._options})
         except (OSError, ShimGone, TimeoutError, Refused) as problem:
             _log.warning("zygote unusable", extra={"zygote": directory.name, "reason": str(problem)})
+            if link is not None:
+                link.close()
             return None
         return link
 

@@ -9,8 +9,6 @@ import logging
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
-
 from stratavore import booking
 from stratavore.agents import Launch, Start, resolve
 from stratavore.context import Context
@@ -86,7 +84,7 @@ class Spawning:
         path = projects.get_row(self._context.rows, row.project)["path"]
         return SpawnRequest(
             key=row.key,
-            label=msgspec.json.encode(booking.Label.of(row, path)).decode(),
+            label=booking.Label.of(row, path).write(),
             argv=list(prepared.launch.argv),
             env=prepared.environment,
             cwd=row.cwd,

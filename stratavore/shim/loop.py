@@ -161,9 +161,8 @@ class Peer:
             del self._unsent[: self._sock.send(self._unsent)]
         except BlockingIOError:
             pass
-        except OSError:
-            self._loop.later(0, self.close)
-            return
+        except OSError:  # it is gone; what it sent before is still to be read, and ends with its end
+            self._unsent.clear()
         self._register()
 
     def _ready(self, events: int) -> None:

@@ -61,6 +61,10 @@ class Supervised(msgspec.Struct, frozen=True):
     stop_by: str | None
     run_grace_seconds: float | None
 
+    def whose(self) -> dict[str, str]:
+        """The runner, as events name it."""
+        return {"name": self.name, "project": self.project, "agent": self.agent}
+
 
 _SUPERVISED = """
 SELECT r.id, r.name, p.name AS project, r.project_id, r.agent, r.desired, r.restart_policy, r.max_restarts,
@@ -228,15 +232,13 @@ def settle(tx: Tx, runner_id: str) -> None:
     )
     if row is not None:
         projects.free_slot(tx, row["project_id"])
-        tx.execute("UPDATE samples SET activity = NULL WHERE runner_id = ?", (runner_id,))
 
 
 def call_off_retry(tx: Tx, runner: Supervised, *, actor: str, now: datetime) -> None:
     """It is between two runs and shall not run again."""
     if runner.alive:
         settle(tx, runner.id)
-        told = {"name": runner.name, "project": runner.project}
-        events.append(tx, "runner.retry_called_off", runner.id, told, actor=actor, now=now)
+        events.append(tx, "runner.retry_called_off", runner.id, runner.whose(), actor=actor, now=now)
 
 
 def revive(tx: Tx, runner: Supervised) -> None:
@@ -251,18 +253,26 @@ def revive(tx: Tx, runner: Supervised) -> None:
 
 
 def schedule_retry(
-    tx: Tx, runner: Supervised, *, at: datetime, at_boottime: float, boot_id: str, failures: int, now: datetime
+    tx: Tx,
+    runner_id: str,
+    whose: dict[str, str],
+    *,
+    at: datetime,
+    at_boottime: float,
+    boot_id: str,
+    failures: int,
+    now: datetime,
 ) -> None:
     """Enter the backoff: the supervisor starts the runner again when the boot clock says `at_boottime`."""
     tx.execute(
         "UPDATE runners SET retry_at = ?, retry_at_boottime = ?, retry_boot_id = ?, failures = ? WHERE id = ?",
-        (iso(at), at_boottime, boot_id, failures, runner.id),
+        (iso(at), at_boottime, boot_id, failures, runner_id),
     )
     events.append(
         tx,
         "runner.backing_off",
-        runner.id,
-        {"name": runner.name, "project": runner.project, "retry_at": iso(at), "failures": failures},
+        runner_id,
+        {**whose, "retry_at": iso(at), "failures": failures},
         actor="supervisor",
         now=now,
     )

@@ -13,7 +13,7 @@ import msgspec
 from stratavore.clock import iso
 from stratavore.errors import Conflict, NotFound
 from stratavore.lifecycle import FINAL, Cause, State, next_state
-from stratavore.model import EndReason, Run, ShimId
+from stratavore.model import Desired, EndReason, RestartPolicy, Run, ShimId
 from stratavore.store import events
 from stratavore.store.database import Rows, Tx
 from stratavore.store.rows import column, load
@@ -28,12 +28,15 @@ _ANNOUNCED = {
 }
 
 
+_NOT_TOLD = frozenset({"argv", "last_line"})
+"""Too long, or hostile: events go out to channels."""
+
 Whose = dict[str, str]
 """A runner as its events name it: `name`, `project`, `agent`."""
 
 
 class RunRow(msgspec.Struct, frozen=True):
-    """A row of `runs` as far as the supervisor needs it."""
+    """A row of `runs`, and what of its runner decides what follows its end."""
 
     key: str
     runner_id: str
@@ -52,6 +55,11 @@ class RunRow(msgspec.Struct, frozen=True):
     name: str
     project: str
     agent: str
+    desired: Desired
+    restart_policy: RestartPolicy
+    max_restarts: int
+    failures: int
+    then_start: bool
 
     def whose(self) -> Whose:
         """Its runner, as events name it."""
@@ -59,7 +67,9 @@ class RunRow(msgspec.Struct, frozen=True):
 
 
 _RUN = """
-SELECT n.*, r.name, p.name AS project, r.agent
+SELECT n.key, n.runner_id, n.number, n.shim, n.state, n.created_at, n.pid, n.start_time, n.boot_id, n.started_at,
+       n.ended_at, n.stop_reason, n.stop_by, n.stop_grace_seconds, r.name, p.name AS project, r.agent, r.desired,
+       r.restart_policy, r.max_restarts, r.failures, r.then_start
   FROM runs AS n JOIN runners AS r ON r.id = n.runner_id JOIN projects AS p ON p.id = r.project_id
 """
 
@@ -77,12 +87,18 @@ def insert(tx: Tx, runner_id: str, number: int, shim: str, whose: Whose, *, acto
     return key
 
 
+def find(rows: Rows, key: str) -> RunRow | None:
+    """The run `key`, if the database knows it."""
+    row = rows.one_or_none(_RUN + "WHERE n.key = ?", (key,))
+    return None if row is None else load(RunRow, row)
+
+
 def get(rows: Rows, key: str) -> RunRow:
     """The run `key`; raises NotFound."""
-    row = rows.one_or_none(_RUN + "WHERE n.key = ?", (key,))
-    if row is None:
+    run = find(rows, key)
+    if run is None:
         raise NotFound(f"there is no run {key}")
-    return load(RunRow, row)
+    return run
 
 
 def exists(rows: Rows, key: str) -> bool:
@@ -108,18 +124,19 @@ def advance(tx: Tx, run: RunRow, cause: Cause, *, actor: str, now: datetime, **f
         facts = {"ended_at": now, **facts}
     values = {name: iso(value) if isinstance(value, datetime) else column(value) for name, value in facts.items()}
     assignments = "".join(f", {name} = :{name}" for name in values)
-    row = tx.one_or_none(
-        f"UPDATE runs SET state = :new{assignments} WHERE key = :key AND state = :old RETURNING *",
+    moved = tx.execute(
+        f"UPDATE runs SET state = :new{assignments} WHERE key = :key AND state = :old",
         {**values, "new": new.value, "old": run.state.value, "key": run.key},
     )
-    if row is None:
+    if not moved:
         raise Conflict(f"run {run.key} is no longer {run.state}")
-    type = "runner.unpaused" if cause is Cause.UNPAUSED else _ANNOUNCED[new]
-    if cause is Cause.SPAWNED:
-        type = "runner.started"
-    told = {name: value for name, value in values.items() if value is not None and name not in ("argv", "last_line")}
+    type = "runner.started" if cause is Cause.SPAWNED else _ANNOUNCED[new]
+    if cause is Cause.UNPAUSED:
+        type = "runner.unpaused"
+    told = {name: value for name, value in values.items() if value is not None and name not in _NOT_TOLD}
     events.append(tx, type, run.runner_id, {**run.whose(), "run": run.number, **told}, actor=actor, now=now)
-    return load(RunRow, row | run.whose())
+    kept = {name: value for name, value in facts.items() if name in RunRow.__struct_fields__}
+    return msgspec.structs.replace(run, state=new, **kept)
 
 
 def list_runs(rows: Rows, runner_id: str, logs: Path) -> list[Run]:

@@ -14,7 +14,7 @@ import pytest
 
 from stratavore.paths import Paths
 
-SECONDS = 60
+SECONDS = 30
 
 
 class Cli:

@@ -5,14 +5,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from stratavore.shim.client import OBSERVER, WRITER, Connection, Json, Refused, reach
 from stratavore.shim.wire import CONTROL, INPUT, control, frame
 from stratavore.shims import Part
-from tests.shim.harness import House, is_alive, request, until
+from tests.shim.harness import House, is_alive, until
 
 Attach = Callable[..., tuple[Connection, Json]]
 
@@ -76,11 +75,10 @@ async def test_an_observer_neither_types_nor_resizes(house: House, attach: Attac
 
 
 async def test_an_equal_size_makes_the_program_paint_again(house: House, attach: Attach) -> None:
-    await house.run("a.1", "trap 'stty size' WINCH; echo up; while :; do sleep 0.05; done", rows=24, cols=80)
+    await house.run("a.1", "trap 'stty size' WINCH; echo up; sleep 1000 & while :; do wait; done", rows=24, cols=80)
     await house.says("a.1", "up")
     attach("a.1", rows=24, cols=80)
     await house.says("a.1", "24 80")
-    assert b"23 80" in house.output("a.1")
 
 
 async def test_a_resize_of_the_daemon_waits_for_the_writer_to_leave(house: House, attach: Attach) -> None:
@@ -140,7 +138,7 @@ async def test_a_send_to_what_cannot_take_it_is_refused(house: House) -> None:
 
 
 async def test_a_writer_that_types_faster_than_the_program_reads_is_held_back(house: House, attach: Attach) -> None:
-    await house.run("a.1", "stty raw -echo; echo up; sleep 1; wc -c", argv=["sh", "-c", _SLOW_READER])
+    await house.run("a.1", f"stty raw -echo; echo up; sleep 0.5; head -c {3 << 20} | wc -c")
     await house.says("a.1", "up")
     writer, _ = attach("a.1")
     total = 3 << 20
@@ -149,9 +147,6 @@ async def test_a_writer_that_types_faster_than_the_program_reads_is_held_back(ho
     writer.resize("a.1", 33, 99)
     await house.ended("a.1")
     assert f"{total}".encode() in house.output("a.1")
-
-
-_SLOW_READER = f"stty raw -echo; echo up; sleep 0.5; head -c {3 << 20} | wc -c"
 
 
 async def test_a_client_that_never_reads_costs_nobody_anything(house: House) -> None:
@@ -171,17 +166,10 @@ async def test_a_client_that_only_asks_is_dropped(house: House) -> None:
     await house.run("a.1", "read x", label="x" * 500_000)
     greedy = reach(house.paths.shim(house.places["a.1"]))
     greedy.sendall(control({"op": "hello", "id": 1, "versions": [1]}))
-    for number in range(2, 100):
-        greedy.sendall(control({"op": "list", "id": number}))
-    await asyncio.sleep(0.3)
+    with pytest.raises(ConnectionError):
+        for number in range(2, 10_000):
+            greedy.sendall(control({"op": "list", "id": number}))
     assert set(await house.shims.holdings()) == {"a.1"}
-    received_bytes = 0
-    try:
-        while data := await asyncio.to_thread(greedy.recv, 1 << 20):
-            received_bytes += len(data)
-    except ConnectionResetError:
-        pass
-    assert received_bytes < 12 << 20
     greedy.close()
 
 
@@ -287,5 +275,3 @@ async def closed(peer: socket.socket) -> bool:
         peer.close()
     return True
 
-
-_ = (Path, request)
