@@ -12,15 +12,17 @@ import signal
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-from stratavore import booking, process
+from stratavore import booking, conversation, process
 from stratavore.agents import Step, resolve
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
 from stratavore.model import EndReason, ShimId
 from stratavore.process import Identity
+from stratavore.remnants import SharedScan, end_processes
 from stratavore.shim.client import ExitRecord
 from stratavore.shims import Keys, Signal
+from stratavore.store import runners
 from stratavore.store.database import Tx
 from stratavore.store.runners import Supervised
 from stratavore.terminal.render import last_line
@@ -28,7 +30,6 @@ from stratavore.terminal.render import last_line
 log = logging.getLogger(__name__)
 
 _TAIL_BYTES = 8192
-_POLITE_SECONDS = 2.0
 
 
 class Ending:
@@ -101,20 +102,23 @@ class Ending:
     async def _book_exits(self) -> None:
         while self._exits:
             batch, self._exits = self._exits, []
-            try:
-                await self._commit(batch)
-            except StratavoreError as error:
-                log.warning("exits could not be booked yet", extra={"runs": len(batch), "why": error.message})
-                return  # Their shims keep them, and the next reconciliation finds them there.
-            except Exception:
-                log.exception("an exit could not be booked", extra={"run": batch[0].key, "batch": len(batch)})
-                if len(batch) > 1:  # One that cannot be booked must not hold up the others.
-                    for record in batch:
-                        self._exits.append(record)
-                        await self._book_exits()
-                continue
-            for record in batch:
-                await self._context.shims.ack(record.key)
+            if not await self._book_batch(batch) and len(batch) > 1:
+                for record in batch:  # One that cannot be booked must not hold up the others.
+                    await self._book_batch([record])
+
+    async def _book_batch(self, batch: Sequence[ExitRecord]) -> bool:
+        """Whether they could be booked; if not, their shims keep them for the next reconciliation."""
+        try:
+            await self._commit(batch)
+        except StratavoreError as error:
+            log.warning("exits could not be booked yet", extra={"runs": len(batch), "why": error.message})
+            return False
+        except Exception:
+            log.exception("an exit could not be booked", extra={"run": batch[0].key, "batch": len(batch)})
+            return False
+        for record in batch:
+            await self._context.shims.ack(record.key)
+        return True
 
     async def _commit(self, batch: Sequence[ExitRecord]) -> None:
         ends = await asyncio.to_thread(lambda: [self._examine(record) for record in batch])
@@ -140,7 +144,15 @@ class Ending:
             good=self._is_good(label, record, tail),
             out_of_memory=killed_by_kernel,
             last_line=last_line(tail),
+            session_id=self._session_of(label, tail),
         )
+
+    def _session_of(self, label: booking.Label, tail: bytes) -> str | None:
+        """The conversation, where the agent tells it only now; the sampler may have found it before."""
+        if label.columns["session_id"] is not None or label.columns["agent"] == "shell":
+            return None
+        row = runners.get_supervised(self._context.rows, label.id)
+        return row.session_id or conversation.look(self._context, row, (), (), tail.decode(errors="replace")).session_id
 
     def _is_good(self, label: booking.Label, record: ExitRecord, tail: bytes) -> bool:
         if record.exit_code is None:
@@ -153,26 +165,6 @@ class Ending:
         return agent.succeeded(record.exit_code, tty=is_tty, output_tail=tail.decode(errors="replace"))
 
 
-class SharedScan:
-    """One scan of all processes for every runner that asks at the same time."""
-
-    def __init__(self) -> None:
-        self._wanted: set[str] = set()
-        self._scan: asyncio.Task[dict[str, list[Identity]]] | None = None
-
-    async def marked(self, runner_id: str) -> list[Identity]:
-        """The living processes that bear the marker of this runner."""
-        self._wanted.add(runner_id)
-        if self._scan is None:
-            self._scan = asyncio.ensure_future(self._run())
-        return (await asyncio.shield(self._scan)).get(runner_id, [])
-
-    async def _run(self) -> dict[str, list[Identity]]:
-        await asyncio.sleep(0.01)  # So that all who are about to ask share this one.
-        wanted, self._wanted, self._scan = self._wanted, set(), None
-        return await asyncio.to_thread(process.marked, wanted)
-
-
 def rungs(steps: Sequence[Step]) -> list[Keys | Signal]:
     """An agent's polite stop, as a shim carries it out."""
     return [
@@ -181,17 +173,6 @@ def rungs(steps: Sequence[Step]) -> list[Keys | Signal]:
         else Signal(signal.Signals(step.signal).name.removeprefix("SIG"), step.wait_seconds, step.to_group)
         for step in steps
     ]
-
-
-async def end_processes(remnants: Collection[Identity]) -> None:
-    """Ask them to end, and kill what has not after two seconds."""
-    process.send_signal(remnants, signal.SIGTERM)
-    process.send_signal(remnants, signal.SIGCONT)
-    for _ in range(int(_POLITE_SECONDS / 0.05)):
-        if not any(process.is_alive(who) for who in remnants):
-            return
-        await asyncio.sleep(0.05)
-    process.send_signal(remnants, signal.SIGKILL)
 
 
 def read_tail(log_file: Path, size: int = _TAIL_BYTES) -> bytes:

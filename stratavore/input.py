@@ -8,6 +8,7 @@ Rule 3: nothing is typed into a permission dialog by accident: a text is refused
 import asyncio
 from collections.abc import Sequence
 
+from stratavore import process
 from stratavore.agents import Agent, Live, Start, resolve
 from stratavore.context import Asker, Context
 from stratavore.ending import read_tail
@@ -74,9 +75,7 @@ def _agent_of(context: Context, row: Supervised) -> tuple[Agent, Start]:
 
 
 def _live(agent: Agent, row: Supervised, start: Start) -> Live | None:
-    if row.pid is None or row.start_time is None:
-        return None
-    return agent.live([(row.pid, row.start_time)], start)
+    return None if row.pid is None else agent.live(process.tree(row.pid), start)
 
 
 def _modes(context: Context, row: Supervised) -> Modes:

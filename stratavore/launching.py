@@ -16,7 +16,7 @@ from stratavore.context import Asker, Context
 from stratavore.environment import masked, runner_environment
 from stratavore.errors import Conflict, RunnerFailed
 from stratavore.failpoints import fp
-from stratavore.model import Desired, Launched, LaunchPlan, Project
+from stratavore.model import Desired, Launched, LaunchPlan, Project, ShimId
 from stratavore.projects import usable_directory
 from stratavore.protocol import Launch
 from stratavore.store import projects, runners, runs
@@ -38,7 +38,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
     start = _start(context, request, name, cwd, environment, agent, profile)
     plan = agent.launch(start)
     if find_program(start, plan) is None:
-        raise RunnerFailed(f"the program {plan.argv[0]!r} of agent {name} is not on the PATH", remedy=agent.remedy)
+        raise RunnerFailed(f"the program {plan.program or plan.argv[0]!r} of agent {name} is not on the PATH", remedy=agent.remedy)
     if request.dry_run:
         shown = masked({**environment, **plan.env})
         slots = max(0, project.max_runners - project.runners)
@@ -87,14 +87,13 @@ async def _commit(
         return ids[:taken]
 
     fp("launch.before_commit")
+    launched: list[str] = []
     try:
         launched = await context.write(insert)
-    except BaseException:
-        _discard(context, ids)
-        raise
+    finally:  # what was not granted needs neither its directory nor its place
+        _discard(context, ids[len(launched) :], shims[len(launched) :])
     fp("launch.after_commit")
     context.wake(launched)
-    _discard(context, ids[len(launched) :])
     rows = runners.list_runners(context.rows, ids=launched)
     return Launched(runners=rows, refused=request.count - len(launched))
 
@@ -156,6 +155,7 @@ def _names(tx: Tx, request: Launch, project_id: int, count: int) -> list[str]:
     return [f"{request.name[:58]}-{number}" for number in range(1, count + 1)]
 
 
-def _discard(context: Context, runner_ids: list[str]) -> None:
-    for runner_id in runner_ids:
+def _discard(context: Context, runner_ids: list[str], shim_ids: list[ShimId]) -> None:
+    for runner_id, shim_id in zip(runner_ids, shim_ids, strict=True):
         runner_files.remove(context.paths.runner(runner_id))
+        context.shims.release(shim_id)

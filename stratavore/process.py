@@ -46,6 +46,8 @@ class Usage(NamedTuple):
     rss_bytes: int
     threads: int
     children: int
+    members: tuple[tuple[int, int], ...]
+    """Pid and start time of every process of the tree, the root first."""
 
 
 @cache
@@ -143,6 +145,16 @@ def send_signal(processes: Iterable[Identity], number: signal.Signals) -> None:
                 pass
 
 
+def tree(pid: int) -> list[tuple[int, int]]:
+    """Pid and start time of the process and of all below it, itself first; empty if it is gone."""
+    try:
+        below = psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        below = []
+    found = [(each, stat(each)) for each in (pid, *(child.pid for child in below))]
+    return [(each, entry.start_time) for each, entry in found if entry is not None]
+
+
 def describe_tree(pid: int) -> list[str]:
     """One line for each process below `pid`, for people."""
     try:
@@ -173,7 +185,8 @@ class Sampler:
         table = _read_table()
         at, before = time.monotonic(), self._at
         owners = _owners(table, {pid: name for name, pid in roots.items()})
-        sums: dict[str, list[int]] = {name: [0, 0, 0, -1] for name, pid in roots.items() if pid in table}
+        sums: dict[str, list[int]] = {name: [0, 0, 0] for name, pid in roots.items() if pid in table}
+        members = {name: [(roots[name], table[roots[name]].start_time)] for name in sums}
         ticks: dict[tuple[int, int], int] = {}
         for pid, name in owners.items():
             entry = table[pid]
@@ -185,14 +198,19 @@ class Sampler:
             total[0] += max(0, entry.cpu_ticks - self._ticks.get(who, 0 if before is not None else entry.cpu_ticks))
             total[1] += entry.rss_bytes
             total[2] += entry.threads
-            total[3] += 1
+            if pid != roots[name]:
+                members[name].append(who)
         self._ticks, self._at = ticks, at
         elapsed = None if before is None else max(at - before, 0.001)
         return {
             name: Usage(
-                None if elapsed is None else round(100 * cpu / _TICKS / elapsed, 1), rss, threads, max(children, 0)
+                None if elapsed is None else round(100 * cpu / _TICKS / elapsed, 1),
+                rss,
+                threads,
+                len(members[name]) - 1,
+                tuple(members[name]),
             )
-            for name, (cpu, rss, threads, children) in sums.items()
+            for name, (cpu, rss, threads) in sums.items()
         }
 
 

@@ -9,16 +9,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 
-from stratavore import booking
-from stratavore.agents import resolve
+from stratavore import booking, conversation
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
-from stratavore.model import Activity, Desired, EndReason, Health, OnQuota
+from stratavore.model import Desired, EndReason, Health, OnQuota
 from stratavore.process import Sampler, Usage
-from stratavore.runner_files import read_environment
-from stratavore.spawning import start_of
 from stratavore.store import events, runners, samples
 from stratavore.store.database import Row, Tx
 from stratavore.store.runners import Supervised
@@ -27,6 +25,14 @@ from stratavore.store.samples import Sample
 log = logging.getLogger(__name__)
 
 _RESOURCES = {"rss_bytes": "max_memory_bytes", "cpu_percent": "max_cpu_percent"}
+
+
+class Look(NamedTuple):
+    """What one look at a runner brought."""
+
+    sample: Sample
+    new_session_id: str | None
+    """The conversation it is in, if that is another than was known."""
 
 
 class Sampling:
@@ -54,51 +60,49 @@ class Sampling:
         if not living:
             return
         found = await asyncio.to_thread(self._measure, living)
-        await self._context.database.write(lambda tx: samples.store(tx, found))
+
+        def store(tx: Tx) -> None:
+            samples.store(tx, [look.sample for look in found])
+            for look in found:
+                if look.new_session_id is not None:
+                    runners.set_session(tx, look.sample.runner_id, look.new_session_id)
+
+        await self._context.database.write(store)
         for row in samples.by_project(self._context.rows):
             await self._hold_to_quota(row)
 
-    def _measure(self, living: Sequence[Supervised]) -> list[Sample]:
+    def _measure(self, living: Sequence[Supervised]) -> list[Look]:
+        """One look at each; runs in a thread."""
         now = self._context.clock.now()
         usage = self._sampler.sample({row.id: row.pid for row in living if row.pid is not None})
         health = self._context.shims.health()
-        found = []
-        for row in living:
-            used = usage.get(row.id)
-            if used is None:
-                continue
-            found.append(
-                Sample(
-                    runner_id=row.id,
-                    seen_at=now,
-                    cpu_percent=used.cpu_percent,
-                    rss_bytes=used.rss_bytes,
-                    threads=used.threads,
-                    children=used.children,
-                    output_bytes=self._output_bytes(row),
-                    activity=self._activity(row, used),
-                    health=Health.OK if health.get(row.shim) == "ok" else Health.UNRESPONSIVE,
-                )
-            )
-        return found
+        taken = frozenset(row.session_id for row in living if row.session_id is not None)
+        return [
+            self._look_at(row, usage[row.id], now, Health.OK if health.get(row.shim) == "ok" else Health.UNRESPONSIVE, taken)
+            for row in living
+            if row.id in usage
+        ]
+
+    def _look_at(self, row: Supervised, used: Usage, now: datetime, health: Health, taken: frozenset[str]) -> Look:
+        said = conversation.look(self._context, row, used.members, taken - {row.session_id})
+        sample = Sample(
+            runner_id=row.id,
+            seen_at=now,
+            cpu_percent=used.cpu_percent,
+            rss_bytes=used.rss_bytes,
+            threads=used.threads,
+            children=used.children,
+            output_bytes=self._output_bytes(row),
+            activity=said.activity,
+            health=health,
+        )
+        return Look(sample, None if said.session_id == row.session_id else said.session_id)
 
     def _output_bytes(self, row: Supervised) -> int | None:
         try:
             return os.stat(self._context.paths.run_log(row.shim, row.key)).st_size
         except OSError:
             return None
-
-    def _activity(self, row: Supervised, used: Usage) -> Activity | None:
-        """What the agent says of itself; nothing is concluded from silence."""
-        agent, _ = resolve(row.agent, self._context.config.agents)
-        if agent.name == "shell" or row.pid is None or row.start_time is None:
-            return None
-        directory = self._context.paths.runner(row.id)
-        try:
-            live = agent.live([(row.pid, row.start_time)], start_of(row, read_environment(directory), directory, self._context))
-        except StratavoreError:
-            return None
-        return None if live is None else live.activity
 
     async def _hold_to_quota(self, row: Row) -> None:
         for used_name, limit_name in _RESOURCES.items():

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from stratavore import booking
 from stratavore.agents import Launch, Start, resolve
 from stratavore.context import Context
-from stratavore.ending import SharedScan, end_processes
 from stratavore.errors import Invalid
 from stratavore.failpoints import fp
+from stratavore.remnants import SharedScan, end_processes
 from stratavore.runner_files import read_environment, write_private
 from stratavore.shim.client import MARKER
 from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest

@@ -161,11 +161,11 @@ def _from_the_process(context: Context, row: Supervised) -> Iterable[Evidence]:
 
 
 def _from_the_agent(context: Context, row: Supervised) -> Iterable[Evidence]:
-    if row.pid is None or row.start_time is None:
+    if row.pid is None:
         return
     agent, _ = resolve(row.agent, context.config.agents)
     directory = context.paths.runner(row.id)
     start = start_of(row, read_environment(directory), directory, context)
-    if (live := agent.live([(row.pid, row.start_time)], start)) is not None:
+    if (live := agent.live(process.tree(row.pid), start)) is not None:
         says = f"{live.activity}: {live.said}"
         yield Evidence(source=f"{agent.name}'s own state file", says=says, observed_at=context.clock.now())

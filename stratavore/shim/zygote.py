@@ -174,8 +174,11 @@ class Zygote(Server):
         self._next_start = time.monotonic() + self._backoff
         self._backoff = min(2 * self._backoff, _MAX_BACKOFF_SECONDS)
         argv, environment = self._options["start_argv"], {**os.environ, **self._options.get("start_env", {})}
+        log = (os.POSIX_SPAWN_OPEN, 2, f"{self._state}/daemon.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            os.posix_spawnp(argv[0], argv, environment, setsid=True, setsigmask=(), setsigdef=RESETTABLE)
+            os.posix_spawnp(
+                argv[0], argv, environment, file_actions=[log], setsid=True, setsigmask=(), setsigdef=RESETTABLE
+            )
         except OSError as problem:
             complain(f"cannot start the daemon with {argv}: {problem}")
         else:

@@ -13,9 +13,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from stratavore.model import ShimId
 from stratavore.paths import Paths
 from stratavore.shim.client import MARKER, Connection, ExitRecord, connect
-from stratavore.shims import ShimId, Shims, Spawned, SpawnRequest
+from stratavore.shims import Shims, Spawned, SpawnRequest
 
 DEADLINE_SECONDS = 20.0
 

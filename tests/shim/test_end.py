@@ -29,7 +29,7 @@ async def test_the_steps_of_a_stop_are_taken_in_order(house: House) -> None:
     script = "trap 'echo int' INT; trap 'echo term; exit 4' TERM; echo up; while :; do read x && echo got $x; done"
     await house.run("a.1", script)
     await house.says("a.1", "up")
-    steps = [Keys(b"bye\r", 0.3), Signal("INT", 0.3, group=True), Signal("TERM", 5, group=True)]
+    steps: list[Keys | Signal] = [Keys(b"bye\r", 0.3), Signal("INT", 0.3, group=True), Signal("TERM", 5, group=True)]
     await house.shims.stop("a.1", steps, 10, by="tester")
     assert (await house.ended("a.1")).exit_code == 4
     output = house.output("a.1")
@@ -83,7 +83,8 @@ async def test_a_kill_is_at_once_and_takes_the_tree(house: House) -> None:
 
 
 async def test_a_natural_end_leaves_grandchildren_alone_until_they_are_to_end(house: House) -> None:
-    await house.run("a.1", "setsid sleep 1000 >/dev/null 2>&1 </dev/null & setsid sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' >/dev/null 2>&1 & sleep 0.2")
+    tame, stubborn = "setsid sleep 1000", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000'"
+    await house.run("a.1", f"{tame} >/dev/null 2>&1 & {stubborn} >/dev/null 2>&1 & sleep 0.2")
     record = await house.ended("a.1")
     assert (record.exit_code, record.stop_by) == (0, None)
     left = await house.shims.survivors("a.1")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from stratavore.shims import ShimGone, ShimId, SpawnFailed
+from stratavore.model import ShimId
+from stratavore.shims import ShimGone, SpawnFailed
 from tests.shim.harness import House, at_once, is_alive, request, until
 
 

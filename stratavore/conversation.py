@@ -1,0 +1,47 @@
+"""What an agent's own files say of a run: what it is doing, and in which conversation.
+
+Rule 1: nothing is concluded from silence: what the files do not say is None.
+Rule 2: a conversation that is known to be another runner's is never taken for this one's.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from stratavore.agents import Traces, resolve
+from stratavore.context import Context
+from stratavore.errors import StratavoreError
+from stratavore.model import Activity
+from stratavore.runner_files import read_environment
+from stratavore.spawning import start_of
+from stratavore.store.runners import Supervised
+
+_NOTHING_BEFORE_SECONDS = 1.0
+"""An agent's files may be dated a little before the moment at which we noted its start."""
+
+
+class Said(NamedTuple):
+    """What the files say, each None if they do not."""
+
+    activity: Activity | None = None
+    session_id: str | None = None
+
+
+def look(
+    context: Context, row: Supervised, members: Sequence[tuple[int, int]], taken: Collection[str], output_tail: str = ""
+) -> Said:
+    """Look at the files of the agent of `row`, whose living processes are `members`; `taken` are others' conversations.
+
+    Reads files: call it beside the loop when there are many.
+    """
+    try:
+        agent, _ = resolve(row.agent, context.config.agents)
+        if agent.name == "shell" or row.started_at is None:
+            return Said()
+        directory = context.paths.runner(row.id)
+        start = start_of(row, read_environment(directory), directory, context)
+    except StratavoreError:
+        return Said()
+    live = agent.live(members, start) if members else None
+    since = row.started_at.timestamp() - _NOTHING_BEFORE_SECONDS
+    traces = Traces(since=since, processes=members, output_tail=output_tail, taken=frozenset(taken))
+    return Said(live.activity if live else None, agent.find_session(start, traces))

@@ -1,0 +1,71 @@
+"""What the shells are offered after TAB."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from stratavore.cli.program import COMMANDS
+from tests.cli.conftest import Cli
+
+
+def test_verbs_and_projects_are_offered_first(live: Cli, project: str) -> None:
+    offered = _complete(live, "")
+    assert set(COMMANDS) <= offered
+    assert project in offered
+
+
+def test_projects_and_runners_are_completed_where_they_are_meant(live: Cli, project: str) -> None:
+    runner = live.json("launch", project, "--name", "completed-1", "--", "sleep", "1000")["runners"][0]
+    assert _complete(live, "launch", project[:10]) == {project}
+    assert _complete(live, "stop", "completed") == {"completed-1"}
+    assert _complete(live, "logs", runner["id"][:6]) == {runner["id"]}
+    assert project in _complete(live, "ps", "--project", "")
+    assert _complete(live, "launch", project, "--agent", "cl") == {"claude"}
+
+
+def test_with_the_daemon_down_the_database_completes_silently(cli: Cli) -> None:
+    assert _complete(cli, "show", "") == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_script_of_a_shell_is_printed(cli: Cli, shell: str) -> None:
+    script = cli("completion", shell).stdout
+    assert f"_STRATAVORE_COMPLETE={shell}_complete" in script
+
+
+def test_bash_takes_the_script(cli: Cli, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(cli("completion", "bash").stdout)
+    subprocess.run(["/bin/bash", "-n", script], check=True)
+    shown = subprocess.run(
+        ["/bin/bash", "-c", f". {script}; complete -p stratavore"], check=True, capture_output=True, text=True
+    )
+    assert "_stratavore_completion" in shown.stdout
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+def test_fish_takes_the_script(cli: Cli, tmp_path: Path) -> None:
+    script = tmp_path / "script.fish"
+    script.write_text(cli("completion", "fish").stdout)
+    subprocess.run(["fish", "--no-execute", script], check=True)
+
+
+def _complete(cli: Cli, *words: str) -> set[str]:
+    """What bash would offer for the last word."""
+    line = ["stratavore", *words]
+    done = subprocess.run(
+        cli.command(),
+        env={
+            **cli.environment,
+            "_STRATAVORE_COMPLETE": "bash_complete",
+            "COMP_WORDS": " ".join(line),
+            "COMP_CWORD": str(len(line) - 1),
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return {row.partition(",")[2] for row in done.stdout.splitlines()}
