@@ -3,12 +3,14 @@
 import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime
+from functools import cache
 from typing import NamedTuple, Protocol, TypeVar
 
 from stratavore.booking import Moment
+from stratavore.cgroups import Limits
 from stratavore.clock import Clock, chance
 from stratavore.config import Config
-from stratavore.model import Reconciled
+from stratavore.model import Reconciled, ShimId
 from stratavore.paths import Paths
 from stratavore.process import boot_id
 from stratavore.restart import Pace
@@ -16,6 +18,9 @@ from stratavore.shims import Shims
 from stratavore.store.database import Database, Rows, Tx
 
 T = TypeVar("T")
+
+limits_around = cache(Limits.around)
+"""A holder stays where it is, so one look is enough."""
 
 
 class News:
@@ -70,6 +75,18 @@ class Context(NamedTuple):
     def rows(self) -> Rows:
         """For reading; on the loop's thread only."""
         return self.database.reader()
+
+    def limits_around(self, shim: ShimId) -> Limits | None:
+        """The hard limits that can be set where that shim lives; None if there are none."""
+        pid = self.shims.pid_of(shim)
+        return None if pid is None else limits_around(pid)
+
+    def limits(self) -> str:
+        """Whether memory and CPU quotas are more than watched, in words."""
+        holders = self.shims.pids()
+        if holders and all(limits_around(pid) is not None for pid in holders):
+            return "hard"
+        return "soft: the shims live in no delegated cgroup v2" if holders else "soft: no shim lives"
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` in a transaction; returns what it returned once that is durable, and tells the news."""

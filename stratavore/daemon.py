@@ -6,18 +6,20 @@ Rule 3: SIGTERM leaves the stop mark, so that the zygote does not start again wh
 """
 
 import asyncio
+import getpass
 import logging
 import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from stratavore import failpoints, process
 from stratavore.api.server import Server
 from stratavore.autostart import daemon_command
+from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
 from stratavore.context import Context, News
@@ -32,9 +34,11 @@ from stratavore.store import events, installation
 from stratavore.store.database import Condition, Database, Durability, Health, open_readonly
 from stratavore.store.lock import hold_lock
 from stratavore.supervisor import Supervisor
+from stratavore.upkeep import keep_house
 
 log = logging.getLogger(__name__)
 
+_HOUSEKEEPING_SECONDS = 600.0
 _SWITCH_SECONDS = 0.0005
 """With Python's own 5 ms, one busy thread costs the loop up to 19 ms a turn."""
 
@@ -133,6 +137,7 @@ async def build(
             log_cap_bytes=config.output.cap_per_runner,
             start_argv=daemon_command(config_file),
             start_env=_start_environment(paths),
+            launcher=scope_command(os.environ, getpass.getuser()),
             runners_may_control=config.runners.runners_may_control,
             idle_seconds=config.shim.idle_exit,
         )
@@ -143,7 +148,12 @@ async def build(
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
         await supervisor.reconcile()
-        for work in (supervisor.run(), Sampling(context).run(), _reconcile_for_ever(context)):
+        for work in (
+            supervisor.run(),
+            Sampling(context).run(),
+            _every(config.supervision.reconcile_interval, supervisor.reconcile),
+            _every(_HOUSEKEEPING_SECONDS, lambda: keep_house(context)),
+        ):
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancel, task)
         server = Server(context)
@@ -156,7 +166,7 @@ async def build(
 
 def _start_environment(paths: Paths) -> dict[str, str]:
     """What a daemon that the zygote starts must know to be the daemon of this very state directory."""
-    names = ("XDG_STATE_HOME", "XDG_CONFIG_HOME")
+    names = ("XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "USER", "LOGNAME", "SHELL", "TZ")
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -167,15 +177,16 @@ def _start_environment(paths: Paths) -> dict[str, str]:
     return kept
 
 
-async def _reconcile_for_ever(context: Context) -> None:
+async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
+    """Do it again and again; a failure is logged, and the next time is another try."""
     while True:
-        await asyncio.sleep(context.config.supervision.reconcile_interval)
+        await asyncio.sleep(seconds)
         try:
-            await context.house.reconcile()
+            await work()
         except StratavoreError as error:
-            log.warning("reconciliation was put off", extra={"why": error.message})
+            log.warning("put off", extra={"work": getattr(work, "__name__", ""), "why": error.message})
         except Exception:
-            log.exception("reconciliation failed")
+            log.exception("regular work failed", extra={"work": getattr(work, "__name__", "")})
 
 
 async def _cancel(task: "asyncio.Future[None]") -> None:

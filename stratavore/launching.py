@@ -6,6 +6,7 @@ Rule 2: shims and environment files exist before the intent is committed; if it 
 Rule 3: the environment is filtered here, once, whoever brought it.
 """
 
+import asyncio
 import os
 from typing import Any
 
@@ -14,13 +15,14 @@ from stratavore.agents import Agent, Profile, Start, find_program, first_on_path
 from stratavore.clock import iso, new_runner_id
 from stratavore.context import Asker, Context
 from stratavore.environment import masked, runner_environment
-from stratavore.errors import Conflict, RunnerFailed
+from stratavore.errors import Conflict, RunnerFailed, StorageFailed
 from stratavore.failpoints import fp
 from stratavore.model import Desired, Launched, LaunchPlan, Project, ShimId
 from stratavore.projects import usable_directory
 from stratavore.protocol import Launch
 from stratavore.store import projects, runners, runs
 from stratavore.store.database import Tx
+from stratavore.store.faults import explain
 
 
 async def launch(context: Context, asker: Asker, request: Launch) -> Launched | LaunchPlan:
@@ -52,7 +54,6 @@ async def _commit(
 ) -> Launched:
     ids = [new_runner_id() for _ in range(request.count)]
     shims = await context.shims.reserve(request.count)
-    runner_files.write_environment([context.paths.runner(runner_id) for runner_id in ids], environment)
     settings = context.config.runners
     now = context.clock.now()
     common: dict[str, Any] = {
@@ -86,14 +87,21 @@ async def _commit(
             runs.insert(tx, runner_id, 1, shim_id, whose, actor=str(asker), now=now)
         return ids[:taken]
 
-    fp("launch.before_commit")
-    launched: list[str] = []
     try:
+        runner_files.write_environment([context.paths.runner(runner_id) for runner_id in ids], environment)
+        fp("launch.before_commit")
         launched = await context.write(insert)
-    finally:  # what was not granted needs neither its directory nor its place
-        _discard(context, ids[len(launched) :], shims[len(launched) :])
+    except (asyncio.CancelledError, StorageFailed):
+        raise  # it may be stored all the same, and then needs its environment
+    except OSError as problem:
+        _discard(context, ids, shims)
+        raise explain(problem, context.paths.database) from problem
+    except BaseException:
+        _discard(context, ids, shims)
+        raise
     fp("launch.after_commit")
     context.wake(launched)
+    _discard(context, ids[len(launched) :], shims[len(launched) :])
     rows = runners.list_runners(context.rows, ids=launched)
     return Launched(runners=rows, refused=request.count - len(launched))
 

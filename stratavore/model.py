@@ -238,6 +238,8 @@ class DaemonStatus(Public, frozen=True):
     database: str
     """`ok`, `degraded`, `failed` or `corrupt`, with the reason behind a colon."""
     healthy: bool
+    limits: str
+    """`hard` where projects' memory and CPU quotas are also enforced by cgroups, else `soft` and why."""
 
 
 class Launched(Public, frozen=True):

@@ -7,6 +7,9 @@ Rule 2: paths are made from ids, never from names.
 import os
 from pathlib import Path
 
+HOME_VARIABLE = "STRATAVORE_HOME"
+"""The directory that holds everything, configuration included."""
+
 
 class Paths:
     """The state directory and all that lies in it, and the user's configuration file."""
@@ -44,7 +47,7 @@ class Paths:
 def locate(environ: os._Environ[str] | dict[str, str] | None = None) -> Paths:
     """The paths of this user: STRATAVORE_HOME if set, else the XDG directories."""
     env = os.environ if environ is None else environ
-    if home := env.get("STRATAVORE_HOME"):
+    if home := env.get(HOME_VARIABLE):
         root = Path(home).absolute()
         return Paths(root, root / "config.toml")
     user = Path(env.get("HOME") or os.path.expanduser("~"))

@@ -251,6 +251,11 @@ class Shims:
         """The processes below which the runners live."""
         return frozenset(shim.pid for shim in self._shims.values() if shim.pid)
 
+    def pid_of(self, shim: ShimId) -> int | None:
+        """The process of that shim, if it lives."""
+        found = self._shims.get(shim)
+        return found.pid if found is not None and found.pid else None
+
     def shim_of(self, key: str) -> ShimId | None:
         """The living shim that holds the run, or keeps its exit."""
         shim = self._places.get(key)

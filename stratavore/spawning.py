@@ -6,6 +6,7 @@ Rule 3: the first prompt is given at the first start only.
 """
 
 import logging
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from stratavore.agents import Launch, Start, resolve
 from stratavore.context import Context
 from stratavore.errors import Invalid
 from stratavore.failpoints import fp
+from stratavore.paths import HOME_VARIABLE
 from stratavore.remnants import SharedScan, end_processes
 from stratavore.runner_files import read_environment, write_private
 from stratavore.shim.client import MARKER
@@ -40,6 +42,8 @@ class Spawning:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._scan = SharedScan()
+        # What runs inside finds the same house, wherever that lies.
+        self._house = {HOME_VARIABLE: str(context.paths.state)} if HOME_VARIABLE in os.environ else {}
 
     async def spawn(self, row: Supervised) -> None:
         """Give the run its process, or book why it has none."""
@@ -53,6 +57,7 @@ class Spawning:
             await self._book_failure(row, str(failure))
             return
         fp("launch.after_spawn")
+        self._hold_to_limits(row, spawned.who.pid)
         moment, launch = self._context.moment(), prepared.launch
 
         def book(tx: Tx) -> None:
@@ -78,7 +83,7 @@ class Spawning:
         launch = agent.launch(start_of(row, environment, directory, self._context))
         for name, content in launch.files.items():
             write_private(directory / name, content.encode())
-        return Prepared(launch, {**environment, **launch.env, MARKER: row.id})
+        return Prepared(launch, {**environment, **launch.env, **self._house, MARKER: row.id})
 
     def _request(self, row: Supervised, prepared: Prepared) -> SpawnRequest:
         path = projects.get_row(self._context.rows, row.project)["path"]
@@ -93,6 +98,13 @@ class Spawning:
             cols=row.terminal_columns,
             umask=DEFAULT_UMASK if row.umask is None else row.umask,
         )
+
+    def _hold_to_limits(self, row: Supervised, pid: int) -> None:
+        """Put the run under its project's hard limits, where the shims live in a delegated cgroup."""
+        project = projects.get_row(self._context.rows, row.project)
+        memory, cpu = project["max_memory_bytes"], project["max_cpu_percent"]
+        if (memory is not None or cpu is not None) and (limits := self._context.limits_around(row.shim)) is not None:
+            limits.hold(row.project_id, pid, memory_bytes=memory, cpu_percent=cpu)
 
     async def _book_failure(self, row: Supervised, why: str) -> None:
         moment, pace = self._context.moment(), self._context.pace

@@ -46,6 +46,7 @@ async def daemon_status(context: Context, asker: Asker, request: Nothing) -> Dae
         shims=len(context.shims.health()),
         database=health.condition if not health.reason else f"{health.condition}: {health.reason}",
         healthy=not warnings_of(context),
+        limits=context.limits(),
     )
 
 

@@ -1,14 +1,16 @@
 """The verbs that keep house: compare, measure the disk, throw away what is old."""
 
+import asyncio
 import os
 from datetime import timedelta
 from pathlib import Path
 
+from stratavore import runner_files
 from stratavore.context import Asker, Context
 from stratavore.model import Acknowledged, DiskUse, Pruned, Reconciled
 from stratavore.protocol import Nothing, Prune, StopDaemon
 from stratavore.runners import forget
-from stratavore.store import events, runners
+from stratavore.store import events, runners, runs
 
 _EVENTS_AT_ONCE = 500
 
@@ -31,14 +33,28 @@ async def disk_use(context: Context, asker: Asker, request: Nothing) -> DiskUse:
 
 async def prune(context: Context, asker: Asker, request: Prune) -> Pruned:
     """Remove what is older than the retention."""
-    keep = context.config.retention
-    now = context.clock.now()
-    age = keep.ended_runners if request.older_than_seconds is None else request.older_than_seconds
-    doomed = runners.list_prunable(context.rows, before=now - timedelta(seconds=age))
-    if request.dry_run:
-        held = measure(context.paths.state).by_runner
-        return Pruned(runners=len(doomed), events=0, bytes=sum(held.get(runner_id, 0) for runner_id in doomed))
-    freed = await forget(context, doomed, actor=str(asker))
+    age = context.config.retention.ended_runners if request.older_than_seconds is None else request.older_than_seconds
+    if not request.dry_run:
+        return await _prune(context, age, actor=str(asker))
+    doomed = runners.list_prunable(context.rows, before=context.clock.now() - timedelta(seconds=age))
+    held = measure(context.paths.state).by_runner
+    return Pruned(runners=len(doomed), events=0, bytes=sum(held.get(runner_id, 0) for runner_id in doomed))
+
+
+async def keep_house(context: Context) -> None:
+    """What the daemon does by itself now and then: the retention, and the cap on the output of all runners."""
+    await _prune(context, context.config.retention.ended_runners, actor="daemon")
+    excess = (await asyncio.to_thread(measure, context.paths.state)).output_bytes - context.config.output.cap_total
+    for run_log in runs.list_ended_logs(context.rows, context.paths.logs) if excess > 0 else ():
+        if excess <= 0:
+            return
+        excess -= runner_files.remove_log(run_log)
+
+
+async def _prune(context: Context, age_seconds: float, *, actor: str) -> Pruned:
+    keep, now = context.config.retention, context.clock.now()
+    doomed = runners.list_prunable(context.rows, before=now - timedelta(seconds=age_seconds))
+    freed = await forget(context, doomed, actor=actor) if doomed else 0
     removed = 0
     while batch := await context.write(
         lambda tx: events.prune(

@@ -1,9 +1,20 @@
-"""What every test has: an environment in which nothing of the person who runs the tests shows."""
+"""What every test has: an environment in which nothing of the person who runs the tests shows.
+
+What some ask for: `books`, a database with the real schema; `house`, a daemon in the test's own process.
+"""
+
+from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.books import Books
+    from tests.house import House
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -14,3 +25,19 @@ def _no_configuration_of_the_caller() -> Iterator[None]:
             if variable.startswith("STRATAVORE_") and not variable.startswith("STRATAVORE_TEST_"):
                 patch.delenv(variable)
         yield
+
+
+@pytest.fixture
+def books(tmp_path: Path) -> Iterator[Books]:
+    from tests.books import Books  # not above: most tests need no daemon's modules
+
+    with Books.open(tmp_path / "books" / "state.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    from tests.house import living
+
+    async with living(tmp_path / "state") as house:
+        yield house

@@ -66,7 +66,13 @@ def test_what_is_left_out_of_an_edit_is_not_sent_and_none_is(paths: Paths) -> No
 
 
 def test_a_dry_run_answers_with_a_plan(paths: Paths) -> None:
-    plan: dict[str, Any] = {"argv": ["sh"], "cwd": "/", "environment": {}, "session_id": None, "slots_left": 3}
+    plan: dict[str, Any] = {
+        "argv": ["sh"],
+        "cwd": "/",
+        "environment": {},
+        "session_id": None,
+        "slots_left": 3,
+    }
     with fake_daemon(paths.state, lambda _: plan):
         assert msgspec.to_builtins(Client(paths).launch("demo", dry_run=True)) == plan
 

@@ -72,7 +72,9 @@ def stop(runners: bool, yes: bool) -> None:
         return
     wait_until_gone(here())
     left = (
-        "" if not living or runners else f"; {_living(living)} on, `stratavore daemon start` finds them again"
+        ""
+        if not living or runners
+        else f"; {_living(len(living))} on, `stratavore daemon start` finds them again"
     )
     say(f"the daemon has ended{left}")
 

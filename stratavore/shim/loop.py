@@ -128,6 +128,7 @@ class Peer:
         self._unsent += control(message)
         self._flush()
         if len(self._unsent) > _MAX_UNREAD:
+            self._held = True  # serve nothing more of it
             self._loop.later(0, self.close)  # not now: the caller may be walking over its peers
 
     def answer(self, request: Json, reply: Json) -> None:

@@ -149,3 +149,9 @@ def list_unended(rows: Rows) -> list[RunRow]:
     """Every run that has not ended as far as the database knows."""
     return [load(RunRow, row) for row in rows.all(_RUN + "WHERE n.ended_at IS NULL")]
 
+
+
+def list_ended_logs(rows: Rows, logs: Path) -> list[str]:
+    """The files of the output of ended runs, the oldest end first; `logs` is the directory of all logs."""
+    found = rows.all("SELECT key, shim FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at")
+    return [str(logs / row["shim"] / row["key"]) for row in found]

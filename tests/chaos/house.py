@@ -109,9 +109,10 @@ class House:
     def start(
         self, *, entry: Iterable[str] = ("-m", "stratavore", "daemon", "run"), **environment: str
     ) -> subprocess.Popen[bytes]:
-        """Start a daemon; it answers when this returns, or has died at a failpoint."""
+        """Start a daemon; it answers when this returns."""
         child = self.begin(entry=entry, **environment)
         until(lambda: self.answers() or child.poll() is not None, why="a daemon that answers")
+        assert child.poll() is None, f"the daemon ended: {child.returncode}\n{self.log_text()[-2000:]}"
         return child
 
     def answers(self) -> bool:
@@ -263,20 +264,17 @@ class House:
         if self.home.exists():
             with suppress(OSError):
                 self.paths.stop_mark.touch()
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while time.monotonic() < deadline:
-            doomed = [*self.zygote_pids().values(), self.daemon_pid(), *self.shim_pids().values()]
-            doomed += [process.pid for process in self.processes()]
-            doomed += [child.pid for child in self._children if child.poll() is None]
-            doomed = [pid for pid in doomed if pid]
-            if not doomed:
-                return
-            for pid in doomed:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            self._reap()
-            time.sleep(0.01)
-        raise AssertionError(f"processes of {self.home} that cannot be ended: {doomed}")
+        until(self._kill_all, why=f"every process of {self.home} to end")
+
+    def _kill_all(self) -> bool:
+        """KILL what lives; whether nothing did."""
+        doomed = [*self.zygote_pids().values(), self.daemon_pid(), *self.shim_pids().values()]
+        doomed += [process.pid for process in self.processes()]
+        doomed += [child.pid for child in self._children if child.poll() is None]
+        for pid in filter(None, doomed):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return not any(doomed)
 
     def _reap(self) -> None:
         for child in self._children:
@@ -306,13 +304,12 @@ def compare(runners: Iterable[Runner], processes: Iterable[Process]) -> list[str
 
 def environments() -> Iterable[tuple[int, list[bytes]]]:
     """Every process of ours, with its environment. A zombie has none."""
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            try:
-                with open(f"/proc/{entry}/environ", "rb") as file:
-                    yield int(entry), file.read().split(b"\0")
-            except OSError:
-                continue
+    for entry in filter(str.isdigit, (path.name for path in Path("/proc").iterdir())):
+        try:
+            environ = Path("/proc", entry, "environ").read_bytes()
+        except OSError:
+            continue
+        yield int(entry), environ.split(b"\0")
 
 
 def is_alive(pid: int) -> bool:

@@ -104,7 +104,10 @@ def end_everything(cli: Cli) -> None:
     for argv in (("daemon", "start"), ("kill", "--all", "--timeout", "20s"), ("daemon", "stop", "-y")):
         with suppress(subprocess.SubprocessError):
             subprocess.run(cli.command(*argv), env=cli.environment, capture_output=True, timeout=SECONDS)
-    for pid in (*cli.home.glob("zygotes/*/pid"), *cli.home.glob("shims/*/pid")):  # they would stay for a minute
+    for pid in (
+        *cli.home.glob("zygotes/*/pid"),
+        *cli.home.glob("shims/*/pid"),
+    ):  # they would stay for a minute
         with suppress(ValueError, OSError):
             os.kill(int(pid.read_text().split()[0]), signal.SIGTERM)
 

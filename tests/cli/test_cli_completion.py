@@ -68,4 +68,4 @@ def _complete(cli: Cli, *words: str) -> set[str]:
         check=True,
     )
     assert done.stderr == ""
-    return {row.partition(",")[2] for row in done.stdout.splitlines()}
+    return {row.partition(",")[2] for row in done.stdout.splitlines() if row}

@@ -31,7 +31,15 @@ def test_status_has_the_promised_keys_with_and_without_a_daemon(fresh: Cli) -> N
 
 
 def test_reading_starts_no_daemon(fresh: Cli) -> None:
-    for argv in (["status"], ["ps"], ["projects"], ["events"], ["daemon", "status"], ["du"], ["watch", "--json"]):
+    for argv in (
+        ["status"],
+        ["ps"],
+        ["projects"],
+        ["events"],
+        ["daemon", "status"],
+        ["du"],
+        ["watch", "--json"],
+    ):
         if argv[0] != "watch":
             fresh(*argv)
     assert not fresh.home.exists()
@@ -46,7 +54,10 @@ def test_fifty_first_commands_start_one_daemon(fresh: Cli) -> None:
     """Each of them asks the daemon that it found for its pid: they must all have found the same one."""
     commands = [
         subprocess.Popen(
-            fresh.command("daemon", "start", "--json"), env=fresh.environment, stdout=subprocess.PIPE, text=True
+            fresh.command("daemon", "start", "--json"),
+            env=fresh.environment,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(50)
     ]
@@ -145,7 +156,9 @@ def test_an_older_daemon_is_restarted_by_a_newer_command(fresh: Cli) -> None:
         return {}
 
     with fake_daemon(fresh.home, answer, version="0.0.1"):
-        done = subprocess.Popen(fresh.command("reconcile"), env=fresh.environment, stderr=subprocess.PIPE, text=True)
+        done = subprocess.Popen(
+            fresh.command("reconcile"), env=fresh.environment, stderr=subprocess.PIPE, text=True
+        )
         deadline = time.monotonic() + SECONDS
         while not asked_to_end and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -159,7 +172,9 @@ def test_the_daemon_inherits_an_allowlist(tmp_path: Path) -> None:
     try:
         cli("daemon", "start")
         pid = cli.json("daemon", "status")["pid"]
-        names = {entry.split(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
+        names = {
+            entry.split(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        }
         assert {"HOME", "PATH", "STRATAVORE_HOME"} <= names
         assert not {"CLAUDECODE", "LD_PRELOAD_NOT"} & names
         assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")

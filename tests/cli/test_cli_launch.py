@@ -64,12 +64,29 @@ def test_the_environment_comes_from_options_file_and_caller(live: Cli, project: 
     file = tmp_path / "env"
     file.write_text("# comment\n\nexport A=from file\nB='quoted # not a comment'\nC\nBOTH=file\n")
     plan = live(
-        *("launch", project, "--dry-run", "--json", "--env-file", str(file), "--env", "BOTH=option", "--env", "D"),
+        *(
+            "launch",
+            project,
+            "--dry-run",
+            "--json",
+            "--env-file",
+            str(file),
+            "--env",
+            "BOTH=option",
+            "--env",
+            "D",
+        ),
         *SLEEP,
         env={"C": "mine", "D": "mine too", "NOT_LISTED": "x"},
     ).stdout
     environment = json.loads(plan)["environment"]
-    expected = {"A": "from file", "B": "quoted # not a comment", "C": "mine", "D": "mine too", "BOTH": "option"}
+    expected = {
+        "A": "from file",
+        "B": "quoted # not a comment",
+        "C": "mine",
+        "D": "mine too",
+        "BOTH": "option",
+    }
     assert expected.items() <= environment.items()
     assert "NOT_LISTED" not in environment
 

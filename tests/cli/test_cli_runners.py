@@ -51,7 +51,16 @@ def test_stop_returns_when_all_have_ended(live: Cli, project: str) -> None:
 
 
 def test_a_stop_that_takes_too_long_is_exit_9_and_goes_on(live: Cli, project: str) -> None:
-    live("launch", project, "--name", "stubborn", "--", "sh", "-c", "trap '' TERM HUP INT; while :; do sleep 0.1; done")
+    live(
+        "launch",
+        project,
+        "--name",
+        "stubborn",
+        "--",
+        "sh",
+        "-c",
+        "trap '' TERM HUP INT; while :; do sleep 0.1; done",
+    )
     done = live("stop", "stubborn", "--grace", "2", "--timeout", "0.2", exits=9)
     assert "stubborn is stopping" in done.stderr
     ended = live.json("wait", "stubborn", "--until", "ended", "--timeout", "20")
@@ -84,7 +93,9 @@ def test_an_ended_runner_is_restarted_under_its_name(live: Cli, project: str) ->
     assert live.json("restart", "revived")[0]["state"] == "running"
 
 
-def test_a_restart_that_fails_is_exit_7(live: Cli, project: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_restart_that_fails_is_exit_7(
+    live: Cli, project: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     program = tmp_path_factory.mktemp("bin") / "program"
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
     program.chmod(0o700)
@@ -111,13 +122,19 @@ def test_explain_tells_state_evidence_and_what_comes_next(live: Cli, project: st
 
 def test_wait_gives_up_with_exit_9(live: Cli, project: str) -> None:
     live("launch", project, "--name", "patient", *SLEEP)
-    assert "patient is running" in live("wait", "patient", "--until", "ended", "--timeout", "0.2", exits=9).stderr
+    assert (
+        "patient is running"
+        in live("wait", "patient", "--until", "ended", "--timeout", "0.2", exits=9).stderr
+    )
 
 
 def test_wait_does_not_wait_for_what_cannot_come(live: Cli, project: str) -> None:
     live("launch", project, "--name", "over", *SLEEP)
     live("stop", "over")
-    assert "over is terminated and will not be running" in live("wait", "over", "--until", "running", exits=7).stderr
+    assert (
+        "over is terminated and will not be running"
+        in live("wait", "over", "--until", "running", exits=7).stderr
+    )
 
 
 def test_wait_sees_an_end_that_nobody_asked_for(live: Cli, project: str) -> None:
@@ -135,6 +152,15 @@ def test_send_types_into_a_runner_and_logs_show_the_answer(live: Cli, project: s
 
 
 def test_interrupt_is_a_key(live: Cli, project: str) -> None:
-    live("launch", project, "--name", "busy", "--", "sh", "-c", "trap 'echo interrupted; exit 0' INT; echo up; sleep 1000")
+    live(
+        "launch",
+        project,
+        "--name",
+        "busy",
+        "--",
+        "sh",
+        "-c",
+        "trap 'echo interrupted; exit 0' INT; echo up; sleep 1000",
+    )
     live("interrupt", "busy")
     assert live.json("wait", "busy", "--until", "ended", "--timeout", "20")[0]["exit_code"] == 0

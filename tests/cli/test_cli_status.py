@@ -36,7 +36,9 @@ def test_help_lists_every_command(cli: Cli) -> None:
 
 def test_status_in_a_line(live: Cli) -> None:
     assert live("status").stdout.startswith(("0 runners", "1 runner"))
-    assert {"runners", "by_state", "projects", "cpu_percent", "rss_bytes", "warnings"} == live.json("status").keys()
+    assert {"runners", "by_state", "projects", "cpu_percent", "rss_bytes", "warnings"} == live.json(
+        "status"
+    ).keys()
 
 
 def test_the_line_names_what_is_there_and_what_is_wrong() -> None:
@@ -71,7 +73,7 @@ def test_watch_into_a_pipe_prints_at_once_and_ends_with_its_reader(live: Cli, pr
 
 def test_config_says_where_a_value_came_from(cli: Cli) -> None:
     shown = cli("config", "show", "--source", env={"STRATAVORE_DAEMON_LOG_LEVEL": "debug"}).stdout
-    assert '# STRATAVORE_DAEMON_LOG_LEVEL' in shown
+    assert "# STRATAVORE_DAEMON_LOG_LEVEL" in shown
     found = json.loads(cli("config", "show", "--json").stdout)
     assert found["runners"]["max_restarts"] == {"value": "3", "source": "default"}
 

@@ -93,7 +93,7 @@ class House:
     def pids(self, kind: str) -> list[int]:
         """The processes of `shims` or `zygotes` that have said their pid."""
         found = [path.read_text().strip() for path in (self.paths.state / kind).glob("*/pid")]
-        return [int(pid) for pid in found if pid]
+        return [int(pid) for pid in found if pid not in ("", "0")]
 
     def shim_pid(self, key: str) -> int:
         return int((self.paths.shim(self.places[key]) / "pid").read_text())

@@ -65,6 +65,7 @@ async def test_there_is_one_writer_until_somebody_takes_over(house: House, attac
 
 async def test_an_observer_neither_types_nor_resizes(house: House, attach: Attach) -> None:
     await house.run("a.1", "stty size; read x; echo got $x; stty size", rows=25, cols=85)
+    await house.says("a.1", "25 85")
     observer, _ = attach("a.1", OBSERVER, rows=50, cols=150)
     attach("a.1", OBSERVER)
     writer, _ = attach("a.1", rows=26, cols=86)

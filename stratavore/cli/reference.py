@@ -1,0 +1,173 @@
+"""docs/cli.md, made from the commands, the errors and the model: `python -m stratavore.cli.reference > docs/cli.md`.
+
+Rule: nothing of it is written by hand; tests/cli/test_reference.py finds it stale.
+"""
+
+import inspect
+import sys
+from collections.abc import Iterator
+
+import click
+import msgspec
+
+from stratavore import errors, model, protocol
+from stratavore.cli import INTERRUPTED, PIPE_CLOSED
+from stratavore.cli.program import COMMANDS, program
+
+HEAD = """\
+# The command line
+
+Made from the program by `python -m stratavore.cli.reference`.
+
+- RUNNER is a name, an id, or any unique prefix of one; an ambiguous one lists whom it may mean.
+- `stratavore PROJECT` is `stratavore open PROJECT`; a command's name always beats a project's.
+- Times are written `30s`, `5m`, `1h30m`, `2d`, sizes `512M`, `2G`. `--config FILE` adds a configuration file.
+- Results go to stdout, remarks and errors to stderr: `stratavore: what is wrong → what to do`.
+- With `--json` a command prints exactly what the API answered; a list is an array, unknown is `null`, times are ISO 8601
+  in UTC. The keys are below.
+- Reading commands work with the daemon down: the answer then comes from the database, and stderr says so.
+- `eval "$(stratavore completion bash)"` completes commands, projects and runners (also `zsh`, `fish`).
+"""
+ANSWERED_BY = {
+    "projects list": "list_projects",
+    "projects show": "get_project",
+    "runners": "list_runners",
+    "show": "get_runner",
+    "explain": "explain_runner",
+    "launch": "launch",
+    "launch --dry-run": "launch",
+    "send": "send_input",
+    "status": "status",
+    "daemon status": "daemon_status",
+    "events": "list_events",
+    "reconcile": "reconcile",
+    "du": "disk_use",
+    "prune": "prune",
+}
+
+
+def render() -> str:
+    """The whole document."""
+    parts = [
+        HEAD,
+        "## Commands\n",
+        *_commands(),
+        "## Exit codes\n",
+        _exit_codes(),
+        "## Keys of the JSON\n",
+        *_keys(),
+    ]
+    return "\n".join(parts).rstrip("\n") + "\n"
+
+
+def _commands() -> Iterator[str]:
+    root = click.Context(program, info_name="stratavore")
+    for name in COMMANDS:
+        command = program.get_command(root, name)
+        assert command is not None
+        if name == "ps":
+            yield "### ps\n\nThe same as `runners`.\n"
+        else:
+            yield from _command(command, click.Context(command, info_name=name, parent=root))
+
+
+def _command(command: click.Command, ctx: click.Context) -> Iterator[str]:
+    name = ctx.command_path.removeprefix("stratavore ")
+    usage = " ".join([ctx.command_path, *command.collect_usage_pieces(ctx)])
+    params = [param for param in command.get_params(ctx) if isinstance(param, click.Option)]
+    options = [record for param in params if (record := param.get_help_record(ctx))]
+    lines = [f"### {name}\n", f"`{usage}`\n", inspect.cleandoc(command.help or "") + "\n"]
+    rows = [
+        f"| `{_cell(spelling)}` | {_cell(meaning)} |"
+        for spelling, meaning in options
+        if "--help" not in spelling
+    ]
+    if rows:
+        lines += ["| option | meaning |", "|---|---|", *rows, ""]
+    yield "\n".join(lines)
+    if isinstance(command, click.Group):
+        for sub in command.list_commands(ctx):
+            child = command.get_command(ctx, sub)
+            assert child is not None
+            yield from _command(child, click.Context(child, info_name=sub, parent=ctx))
+
+
+def _exit_codes() -> str:
+    rows = [
+        "| code | name | meaning | what to do |",
+        "|---|---|---|---|",
+        "| 0 | | It was done. | |",
+    ]
+    for cls in sorted(errors.classes(), key=lambda cls: cls.exit_code):
+        meaning = inspect.cleandoc(cls.__doc__ or "").split("\n")[0]
+        rows.append(f"| {cls.exit_code} | `{cls.code}` | {meaning} | {_cell(cls.remedy)} |")
+    rows += [
+        "| 2 | | The command line is wrong: an unknown option, a missing argument. | |",
+        f"| {INTERRUPTED} | | Interrupted with Ctrl-C, or a question was answered with no. | |",
+        f"| {PIPE_CLOSED} | | Whoever read the output went away. | |",
+        "",
+        "A code never changes its meaning.",
+        "",
+    ]
+    return "\n".join(rows)
+
+
+def _keys() -> Iterator[str]:
+    answers = {
+        command: answer
+        for command, route in ANSWERED_BY.items()
+        for answer in [protocol.BY_NAME[route].answer]
+        if command not in ("launch", "launch --dry-run")
+    }
+    answers |= {"launch": model.Launched, "launch --dry-run": model.LaunchPlan}
+    told: set[type] = set()
+    for command in ANSWERED_BY:
+        kind = msgspec.inspect.type_info(answers[command])
+        is_list = isinstance(kind, msgspec.inspect.ListType)
+        struct = kind.item_type if isinstance(kind, msgspec.inspect.ListType) else kind
+        assert isinstance(struct, msgspec.inspect.StructType)
+        yield f"### `{command} --json`\n\n{'An array of' if is_list else 'One'} {struct.cls.__name__}."
+        if struct.cls in told:
+            yield ""
+            continue
+        told.add(struct.cls)
+        yield "\n| key | value |\n|---|---|"
+        for field in struct.fields:
+            yield f"| `{field.encode_name}` | {_value(field.type)} |"
+        yield ""
+
+
+def _value(kind: msgspec.inspect.Type) -> str:
+    """What a JSON value may be, in words."""
+    match kind:
+        case msgspec.inspect.UnionType():
+            return " or ".join(_value(each) for each in kind.types)
+        case msgspec.inspect.EnumType():
+            return " ".join(f"`{value.value}`" for value in kind.cls)
+        case msgspec.inspect.StructType():
+            return kind.cls.__name__
+        case msgspec.inspect.ListType():
+            return f"array of {_value(kind.item_type)}"
+        case msgspec.inspect.DictType():
+            return f"object: {_value(kind.value_type)} by name"
+        case msgspec.inspect.NoneType():
+            return "`null`"
+        case msgspec.inspect.DateTimeType():
+            return "time"
+        case _:
+            names = {
+                "str": "text",
+                "int": "integer",
+                "float": "number",
+                "bool": "true or false",
+                "any": "anything",
+            }
+            return names[type(kind).__name__.removesuffix("Type").lower()]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())

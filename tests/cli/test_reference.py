@@ -1,0 +1,34 @@
+"""docs/cli.md says what the program does, because it is made from it."""
+
+from pathlib import Path
+
+import pytest
+
+from stratavore import errors
+from stratavore.cli.program import COMMANDS
+from stratavore.cli.reference import render
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
+KEYS_OF_A_RUNNER = (
+    "id name project agent state activity pid exit_code exit_signal end_reason restarts desired restart_policy argv cwd"
+    " started_at ended_at cpu_percent rss_bytes session_id output_bytes last_line"
+).split()
+
+
+def test_the_document_is_fresh() -> None:
+    assert DOCUMENT.read_text() == render(), "python -m stratavore.cli.reference > docs/cli.md"
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_in_it(name: str) -> None:
+    assert f"\n### {name}\n" in DOCUMENT.read_text()
+
+
+@pytest.mark.parametrize("cls", errors.classes(), ids=lambda cls: cls.code)
+def test_every_exit_code_is_in_it(cls: type[errors.StratavoreError]) -> None:
+    assert f"\n| {cls.exit_code} | `{cls.code}` | " in DOCUMENT.read_text()
+
+
+@pytest.mark.parametrize("key", KEYS_OF_A_RUNNER)
+def test_every_promised_key_of_a_runner_is_in_it(key: str) -> None:
+    assert f"\n| `{key}` | " in DOCUMENT.read_text()
