@@ -106,6 +106,8 @@ def book_end(tx: Tx, end: End, moment: Moment, pace: Pace) -> bool:
         return False
     if run.pid is None:
         run = _spawned(tx, run, who, from_unix_ms(record.started_at))
+    if record.stop_by is not None and run.state is not State.STOPPING:
+        run = _asked_of_the_shim(tx, run, record.stop_by, moment.now)
     if end.session_id is not None:
         runners.set_session(tx, run.runner_id, end.session_id)
     reason, detail = _why(run, end)
@@ -231,6 +233,15 @@ def _spawned(tx: Tx, run: RunRow, who: Identity, started_at: datetime, **facts: 
     )
 
 
+def _asked_of_the_shim(tx: Tx, run: RunRow, by: str, now: datetime) -> RunRow:
+    """A person had it stopped while the database could not be told: the wish is booked now, and holds."""
+    runners.want(tx, run.runner_id, Desired.STOPPED)
+    asked = runs.get(tx, run.key)
+    return runs.advance(
+        tx, asked, Cause.STOP_ASKED, actor=by, now=now, stop_reason=EndReason.STOPPED, stop_by=by
+    )
+
+
 def _finish(
     tx: Tx, run: RunRow, cause: Cause, moment: Moment, pace: Pace, *, lasted_seconds: float, **facts: Any
 ) -> bool:
@@ -263,8 +274,6 @@ def _why(run: RunRow, end: End) -> tuple[EndReason, str]:
     how = f"exit code {record.exit_code}" if record.exit_signal is None else f"signal {record.exit_signal}"
     if run.stop_reason is not None:
         return run.stop_reason, f"{how}; asked by {run.stop_by}"
-    if record.stop_by is not None:
-        return EndReason.STOPPED, f"{how}; asked by {record.stop_by}"
     if end.out_of_memory:
         return EndReason.OUT_OF_MEMORY, f"{how}: the kernel ran out of memory and killed it"
     if record.exit_signal is not None:

@@ -38,6 +38,7 @@ from stratavore.upkeep import keep_house
 
 log = logging.getLogger(__name__)
 
+_FAILURES_BORNE, _FAILURE_MEMORY_SECONDS = 3, 600.0
 _HOUSEKEEPING_SECONDS = 600.0
 _SWITCH_SECONDS = 0.0005
 """With Python's own 5 ms, one busy thread costs the loop up to 19 ms a turn."""
@@ -95,7 +96,12 @@ def run(paths: Paths, config_file: Path | None) -> int:
     open_log(loaded.config.daemon)
     with hold_lock(paths.lock):
         paths.stop_mark.unlink(missing_ok=True)
-        return asyncio.run(_serve(paths, loaded.config, config_file))
+        _refuse_a_failing_disk(paths)
+        try:
+            return asyncio.run(_serve(paths, loaded.config, config_file))
+        except Corrupt:
+            paths.stop_mark.touch(mode=0o600)  # Every new start would find the same damage.
+            raise
 
 
 async def _serve(paths: Paths, config: Config, config_file: Path | None) -> int:
@@ -119,12 +125,12 @@ async def build(
     async with AsyncExitStack() as stack:
 
         def on_health(health: Health) -> None:
-            loop.call_soon_threadsafe(_judge, health, daemon)
+            loop.call_soon_threadsafe(_judge, health, daemon, paths)
 
         database = Database.open(
             paths.database,
             durability=Durability(config.daemon.durability),
-            check=_needs_check(paths.database),
+            check=_needs_check(paths),
             on_health=on_health,
         )
         stack.callback(database.close)
@@ -202,25 +208,54 @@ async def _tell(context: Context, type: str) -> None:
         log.warning("could not record that the daemon starts or ends", extra={"why": error.message})
 
 
-def _needs_check(database: Path) -> bool:
-    """Whether the machine was started anew since the database was last written."""
-    if not database.exists():
+def _needs_check(paths: Paths) -> bool:
+    """Whether the machine was started anew, or the disk failed, since the database was last written."""
+    if not paths.database.exists():
         return False
+    if _disk_failures(paths):
+        return True
     try:
-        with open_readonly(database) as rows:
+        with open_readonly(paths.database) as rows:
             return installation.last_boot_id(rows) != process.boot_id()
     except StratavoreError:
         return True
 
 
-def _judge(health: Health, daemon: Daemon) -> None:
+def _disk_failures(paths: Paths) -> list[float]:
+    """When the disk failed us, in seconds of the boot clock; older than ten minutes is forgotten."""
+    now = SystemClock().boottime()
+    try:
+        moments = [float(line) for line in paths.disk_failures.read_text().split()]
+    except (OSError, ValueError):
+        return []
+    return [moment for moment in moments if now - _FAILURE_MEMORY_SECONDS <= moment <= now]
+
+
+def _refuse_a_failing_disk(paths: Paths) -> None:
+    if len(_disk_failures(paths)) >= _FAILURES_BORNE:
+        raise StorageFailed(
+            f"the disk failed {_FAILURES_BORNE} times in {_FAILURE_MEMORY_SECONDS / 60:.0f} minutes",
+            remedy="look at the disk; reading verbs and `stratavore rescue` work meanwhile",
+        )
+
+
+def _note_disk_failure(paths: Paths) -> None:
+    try:
+        moments = [*_disk_failures(paths), SystemClock().boottime()]
+        paths.disk_failures.write_text("\n".join(map(str, moments)))
+    except OSError as problem:
+        log.error("the failure could not be noted", extra={"why": str(problem)})
+
+
+def _judge(health: Health, daemon: Daemon, paths: Paths) -> None:
     """The disk lost something or the file is damaged: only a new process, with a check, may go on."""
     match health.condition:
         case Condition.FAILED:
             log.error("the disk failed; starting anew", extra={"why": health.reason})
+            _note_disk_failure(paths)
             daemon.stop(leave_mark=False, exit_code=StorageFailed.exit_code)
         case Condition.CORRUPT:
             log.error("the database is damaged", extra={"why": health.reason})
-            daemon.stop(leave_mark=False, exit_code=Corrupt.exit_code)
+            daemon.stop(leave_mark=True, exit_code=Corrupt.exit_code)
         case Condition.OK | Condition.DEGRADED:
             log.warning("the database is %s", health.condition, extra={"why": health.reason})

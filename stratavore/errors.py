@@ -139,7 +139,7 @@ class Corrupt(StratavoreError):
     code = "corrupt"
     http_status = 503
     exit_code = 76
-    remedy = "restore a backup, or move the database away to begin a new one"
+    remedy = "`stratavore rescue list` shows what runs; then move the database away to begin a new one"
 
 
 class Misconfigured(StratavoreError):

@@ -15,7 +15,7 @@ import msgspec
 
 from stratavore import __version__
 from stratavore.errors import NotFound
-from stratavore.model import DiskUse, Evidence, Explanation, Status
+from stratavore.model import DaemonStatus, DiskUse, Evidence, Explanation, Status
 from stratavore.paths import Paths
 from stratavore.protocol import BY_NAME
 from stratavore.shim.client import is_locked
@@ -40,6 +40,157 @@ def read(paths: Paths, name: str, fields: Mapping[str, Any]) -> Any:
     target = fields.get("runner") or fields.get("project")
     if not paths.database.exists():
         answer = _NOTHING.get(name)
+        if answer is None:
+            raise NotFound(
+                f"there is no {target!r}: nothing was ever recorded here", remedy="`stratavore up` begins"
+            )
+    else:
+        rows = open_readonly(paths.database)
+        try:
+            answer = ANSWERS[name](paths, rows, _Asked(request, target))
+        finally:
+            rows.close()
+    return msgspec.json.decode(msgspec.json.encode(answer))
+
+
+def provenance(paths: Paths) -> str:
+    """Where an answer of `read` came from, as half a sentence for people."""
+    written = [file for file in (paths.database, Path(f"{paths.database}-wal")) if file.exists()]
+    if not written:
+        return "nothing was ever recorded here"
+    at = datetime.fromtimestamp(max(file.stat().st_mtime for file in written), UTC).astimezone()
+    live = "; runners are alive, their states are of that time" if live_shims(paths, busy=True) else ""
+    return f"showing what the database knew at {at:%Y-%m-%d %H:%M:%S}{live}"
+
+
+def live_shims(paths: Paths, *, busy: bool = False) -> list[str]:
+    """The ids of the holders that live now; with `busy` only those that hold a living runner."""
+    try:
+        found = sorted(paths.shims.iterdir())
+    except OSError:
+        return []
+    return [shim.name for shim in found if is_locked(shim / ("busy" if busy else "lock"))]
+
+
+class _Asked:
+    """A request, and what its path named."""
+
+    def __init__(self, request: Any, target: str | None) -> None:
+        self.request = request
+        self.target = target or ""
+
+
+def _status(paths: Paths, rows: Rows, asked: _Asked) -> Status:
+    by_state = runners.count_by_state(rows)
+    return Status(
+        runners=sum(by_state.values()),
+        by_state=by_state,
+        projects=len(projects.list_projects(rows)),
+        cpu_percent=None,
+        rss_bytes=None,
+        warnings=["the daemon is not running"],
+    )
+
+
+def _daemon_status(paths: Paths, rows: Rows, asked: _Asked) -> dict[str, Any]:
+    """A DaemonStatus without a daemon: whatever only a living one has is null."""
+    return {
+        **_NO_DAEMON,
+        "runners": sum(runners.count_by_state(rows).values()),
+        "shims": len(live_shims(paths)),
+    }
+
+
+def _list_runners(paths: Paths, rows: Rows, asked: _Asked) -> Any:
+    request = asked.request
+    ids = (
+        None if request.runner in (None, "*") else runners.resolve_all(rows, request.runner, request.project)
+    )
+    return runners.list_runners(
+        rows,
+        ids=ids,
+        project=request.project,
+        state=request.state,
+        all=request.all,
+        limit=request.limit,
+        offset=request.offset,
+    )
+
+
+def _explain_runner(paths: Paths, rows: Rows, asked: _Asked) -> Explanation:
+    runner = runners.get_runner(rows, asked.target)
+    told = events.list_of_runner(rows, runner.id, limit=5)
+    return Explanation(
+        runner=runner,
+        summary=runner.end_detail or "the database says so; no daemon looked since",
+        evidence=[
+            Evidence(source="event", says=f"{event.type} by {event.actor}", observed_at=event.at)
+            for event in told
+        ],
+        next="nothing, until a daemon runs: `stratavore daemon start`",
+    )
+
+
+def _disk_use(paths: Paths, rows: Rows, asked: _Asked) -> DiskUse:
+    by_runner: dict[str, int] = {}
+    output = 0
+    for file, size in _files(paths.logs):
+        output += size
+        runner_id = file.name.partition(".")[0]
+        by_runner[runner_id] = by_runner.get(runner_id, 0) + size
+    database = sum(
+        size for file, size in _files(paths.state, deep=False) if file.name.startswith(paths.database.name)
+    )
+    everything = sum(size for _, size in _files(paths.state))
+    return DiskUse(
+        database_bytes=database,
+        output_bytes=output,
+        other_bytes=everything - output - database,
+        by_runner=by_runner,
+    )
+
+
+def _files(directory: Path, *, deep: bool = True) -> list[tuple[Path, int]]:
+    """The files below `directory` with the bytes that they take on the disk: punched holes take none."""
+    found = []
+    for folder, folders, names in os.walk(directory):
+        for name in names:
+            file = Path(folder, name)
+            try:
+                found.append((file, file.lstat().st_blocks * 512))
+            except OSError:
+                continue
+        if not deep:
+            folders.clear()
+    return found
+
+
+ANSWERS: Mapping[str, Answer] = {
+    "status": _status,
+    "daemon_status": _daemon_status,
+    "list_projects": lambda paths, rows, asked: projects.list_projects(rows, asked.request.status),
+    "get_project": lambda paths, rows, asked: projects.get_project(rows, asked.target),
+    "list_runners": _list_runners,
+    "get_runner": lambda paths, rows, asked: runners.get_runner(rows, asked.target),
+    "list_runs": lambda paths, rows, asked: runs.list_runs(
+        rows, runners.resolve(rows, asked.target), paths.logs
+    ),
+    "explain_runner": _explain_runner,
+    "list_events": lambda paths, rows, asked: events.list_events(
+        rows, since=asked.request.since, limit=asked.request.limit, newest=asked.request.newest
+    ),
+    "disk_use": _disk_use,
+}
+
+_NO_DAEMON: Mapping[str, Any] = {
+    **dict.fromkeys(DaemonStatus.__struct_fields__),
+    "version": __version__,
+    "runners": 0,
+    "shims": 0,
+    "database": "unknown: no daemon has it open",
+    "healthy": False,
+}
+_NOTHING.get(name)
         if answer is None:
             raise NotFound(
                 f"there is no {target!r}: nothing was ever recorded here", remedy="`stratavore up` begins"

@@ -26,6 +26,7 @@ class Paths:
         """Held by whoever is starting a daemon, so that fifty commands start one."""
         self.stop_mark = state / "stopped"
         """Its presence means that a person stopped the daemon: nothing but a person starts it again."""
+        self.disk_failures = state / "disk-failures"
         self.current_zygote = state / "zygote.current"
         self.zygotes = state / "zygotes"
         self.shims = state / "shims"

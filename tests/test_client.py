@@ -110,10 +110,11 @@ def test_a_refusal_arrives_as_its_own_class(paths: Paths, cls: type[errors.Strat
 
 
 def test_no_directory_no_socket_and_no_listener_are_all_unreachable(paths: Paths) -> None:
-    for prepare in (lambda: None, paths.state.mkdir, lambda: _abandoned_socket(paths)):
-        prepare()
-        with pytest.raises(errors.DaemonUnreachable, match="not running"):
-            ask(paths, "status")
+    _assert_not_running(paths)
+    paths.state.mkdir()
+    _assert_not_running(paths)
+    _abandon_a_socket(paths)
+    _assert_not_running(paths)
 
 
 def test_a_daemon_that_is_silent_is_unreachable(paths: Paths) -> None:
@@ -183,7 +184,12 @@ def test_versions_compare_by_their_numbers(older: str, newer: str) -> None:
     assert control.as_numbers(older) < control.as_numbers(newer)
 
 
-def _abandoned_socket(paths: Paths) -> None:
+def _assert_not_running(paths: Paths) -> None:
+    with pytest.raises(errors.DaemonUnreachable, match="not running"):
+        ask(paths, "status")
+
+
+def _abandon_a_socket(paths: Paths) -> None:
     """A socket file that nobody listens on, as a killed daemon leaves it."""
     with socket.socket(socket.AF_UNIX) as listener:
         directory = os.open(paths.state, os.O_PATH)

@@ -116,6 +116,7 @@ def _show(found: dict[str, Any]) -> None:
             ("runners", str(found["runners"])),
             ("holders", str(found["shims"])),
             ("database", found["database"]),
+            ("limits", found["limits"]),
             ("healthy", "yes" if found["healthy"] else "no"),
         ]
     )

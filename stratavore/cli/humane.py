@@ -59,8 +59,17 @@ def ending(runner: dict[str, Any]) -> str:
     if runner.get("exit_code") is not None:
         how = f"exit {runner['exit_code']}"
     elif runner.get("exit_signal") is not None:
-        how = f"signal {runner['exit_signal']}"
+        how = _signal_name(runner["exit_signal"])
     else:
         how = ""
     reason = (runner.get("end_reason") or "").replace("_", " ")
     return ", ".join(part for part in (how, "" if reason == "exited" and how else reason) if part)
+
+
+def _signal_name(number: int) -> str:
+    from signal import Signals
+
+    try:
+        return Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

@@ -47,6 +47,7 @@ COMMANDS: Mapping[str, str] = {
     "reconcile": "stratavore.cli.upkeep:reconcile",
     "du": "stratavore.cli.upkeep:du",
     "prune": "stratavore.cli.upkeep:prune",
+    "rescue": "stratavore.cli.rescue:rescue",
     "config": "stratavore.cli.config:config",
     "daemon": "stratavore.cli.daemon:daemon",
     "completion": "stratavore.cli.completion:completion",

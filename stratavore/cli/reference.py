@@ -23,8 +23,8 @@ Made from the program by `python -m stratavore.cli.reference`.
 - `stratavore PROJECT` is `stratavore open PROJECT`; a command's name always beats a project's.
 - Times are written `30s`, `5m`, `1h30m`, `2d`, sizes `512M`, `2G`. `--config FILE` adds a configuration file.
 - Results go to stdout, remarks and errors to stderr: `stratavore: what is wrong → what to do`.
-- With `--json` a command prints exactly what the API answered; a list is an array, unknown is `null`, times are ISO 8601
-  in UTC. The keys are below.
+- With `--json` a command prints exactly what the API answered: a list is an array, unknown is `null`, times are
+  ISO 8601 in UTC. The keys are below.
 - Reading commands work with the daemon down: the answer then comes from the database, and stderr says so.
 - `eval "$(stratavore completion bash)"` completes commands, projects and runners (also `zsh`, `fish`).
 """

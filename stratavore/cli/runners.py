@@ -124,7 +124,7 @@ def _run(run: dict[str, Any]) -> list[str]:
         humane.UNKNOWN if run["pid"] is None else str(run["pid"]),
         humane.ago(run["started_at"]),
         humane.ago(run["ended_at"]),
-        ": ".join(part for part in (humane.ending(run), run["end_detail"] or "") if part),
+        humane.ending(run),
         run["ended_by"] or "",
         humane.size(run["output_bytes"]),
     ]

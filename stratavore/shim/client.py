@@ -5,14 +5,16 @@ Rule 2: one connection serves one thread; requests are answered in order, events
 """
 
 import itertools
+import json
 import select
 import socket
+import zlib
 from collections import deque
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stratavore.shim.place import MARKER, is_locked, living, reach
-from stratavore.shim.record import ExitRecord, replay
+from stratavore.shim.record import HEADER, ExitRecord
 from stratavore.shim.wire import CONTROL, INPUT, MAX_FRAME, SPOKEN, Decoder, Json, WireError, control, frame
 
 __all__ = [
@@ -68,6 +70,28 @@ def read_sidecar(log: Path) -> Sidecar:
         elif kind == b"head":
             head, preamble = int(offset), b"".join(b"\x1b" + sequence for sequence in rest)
     return Sidecar(head, preamble, tuple(marks), tuple(gaps))
+
+
+def replay(journal: Path) -> list[ExitRecord]:
+    """The exits of a dead shim that nobody acknowledged, in their order; none if it never got as far as a journal."""
+    try:
+        data = journal.read_bytes()
+    except FileNotFoundError:
+        return []
+    found, at, sequence = [], 0, None
+    while at + HEADER.size <= len(data):
+        length, checksum, is_acked = HEADER.unpack_from(data, at)
+        payload = data[at + HEADER.size : at + HEADER.size + length]
+        if not length or zlib.crc32(payload) != checksum:
+            break
+        written = json.loads(payload)
+        if sequence is not None and written["n"] != sequence + 1:
+            break
+        sequence = written["n"]
+        if not is_acked:
+            found.append(ExitRecord.from_wire(written["record"]))
+        at += HEADER.size + length
+    return found
 
 
 class Connection:

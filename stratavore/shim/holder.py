@@ -30,7 +30,7 @@ _MAX_INPUT = 1 << 20
 _HOLD_INPUT = 1 << 16
 _RECORD_BYTES = 1024  # of a record in the journal, without its label
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
-_LOOKING = {"hello", "ping", "list", "survivors", "attach", "detach", "seen"}
+_LOOKING = {"hello", "ping", "list", "survivors", "attach", "seen"}
 
 
 class Holder(Server):
@@ -116,7 +116,7 @@ class Holder(Server):
         return {
             "spawn": self._spawn, "list": self._list, "subscribe": self._subscribe, "ack": self._ack,
             "stop": self._stop, "kill": self._kill, "pause": self._pause, "unpause": self._unpause,
-            "attach": self._attach, "detach": self._detach, "seen": self._seen, "resize": self._resize,
+            "attach": self._attach, "seen": self._seen, "resize": self._resize,
             "send": self._send, "survivors": self._survivors, "end_survivors": self._end_survivors,
         }  # fmt: skip
 
@@ -233,11 +233,6 @@ class Holder(Server):
             if other.writer is peer:
                 other.writer = None
         run.writer = peer
-
-    def _detach(self, peer: Peer, request: Json) -> Json:
-        if run := self.runs.get(request["key"]):
-            self._leave(run, peer)
-        return {}
 
     def _seen(self, peer: Peer, request: Json) -> None:
         """It has read up to there, and may be told of more."""

@@ -124,35 +124,15 @@ class Log:
 
 
 def modes_after(modes: list[bytes], data: bytes, end: int) -> list[bytes]:
-    """The escape sequences (without ESC) that bring about the modes in force after `data[:end]`, if `modes` were in
-    force before it: private modes, keyboard protocol, keypad; a reset forgets them all."""
-    kept = dict.fromkeys(modes, True)
+    """The escape sequences (without ESC) that bring a fresh terminal into the modes in force after `data[:end]`, if
+    `modes` do so before it: the last of each private mode, keyboard protocol and keypad sequence since a reset."""
+    kept = dict.fromkeys(modes)
     for match in _MODE.finditer(data):
         if match.start() >= end:
             break
-        sequence = match[1]
-        if sequence in (b"c", b"[!p"):
+        if match[1] in (b"c", b"[!p"):
             kept.clear()
-        elif sequence.startswith(b"[<"):
-            pushed = [mode for mode in kept if mode.startswith(b"[>")]
-            for mode in pushed[-int(sequence[2:-1].partition(b";")[0] or b"1") :]:
-                del kept[mode]
         else:
-            for part in _apart(sequence):
-                kept.pop(_opposite(part), None)
-                kept.pop(part, None)
-                kept[part] = True
+            kept.pop(match[1], None)
+            kept[match[1]] = None
     return list(kept)
-
-
-def _apart(sequence: bytes) -> list[bytes]:
-    if not sequence.startswith(b"[?"):
-        return [sequence]
-    return [b"[?" + number + sequence[-1:] for number in sequence[2:-1].split(b";")]
-
-
-def _opposite(sequence: bytes) -> bytes:
-    pairs = {b"h": b"l", b"l": b"h"}
-    if sequence in (b"=", b">"):
-        return b">" if sequence == b"=" else b"="
-    return sequence[:-1] + pairs.get(sequence[-1:], sequence[-1:])

@@ -6,12 +6,11 @@ journal began again at its start) breaks it, and there a replay ends.
 """
 
 import json
-import os
 import struct
 import zlib
 from typing import Any, NamedTuple
 
-_HEADER = struct.Struct(">IIB")
+HEADER = struct.Struct(">IIB")
 ACKED_AT = 8
 """Where in an entry the acked byte stands."""
 
@@ -47,27 +46,4 @@ class ExitRecord(NamedTuple):
 def entry(sequence: int, record: ExitRecord) -> bytes:
     """One entry of a journal."""
     payload = json.dumps({"n": sequence, "record": record._asdict()}).encode()
-    return _HEADER.pack(len(payload), zlib.crc32(payload), 0) + payload
-
-
-def replay(journal: str | os.PathLike[str]) -> list[ExitRecord]:
-    """The exits of a dead shim that nobody acknowledged, in their order; none if it never got as far as a journal."""
-    try:
-        with open(journal, "rb") as file:
-            data = file.read()
-    except FileNotFoundError:
-        return []
-    found, at, sequence = [], 0, None
-    while at + _HEADER.size <= len(data):
-        length, checksum, is_acked = _HEADER.unpack_from(data, at)
-        payload = data[at + _HEADER.size : at + _HEADER.size + length]
-        if not length or zlib.crc32(payload) != checksum:
-            break
-        written = json.loads(payload)
-        if sequence is not None and written["n"] != sequence + 1:
-            break
-        sequence = written["n"]
-        if not is_acked:
-            found.append(ExitRecord.from_wire(written["record"]))
-        at += _HEADER.size + length
-    return found
+    return HEADER.pack(len(payload), zlib.crc32(payload), 0) + payload

@@ -160,7 +160,7 @@ async def test_the_installation_may_vanish(tmp_path: Path, monkeypatch: pytest.M
     copy = tmp_path / "install"
     shutil.copytree(Path(stratavore.__file__).parent / "shim", copy / "stratavore" / "shim")
     (copy / "stratavore" / "__init__.py").touch()
-    monkeypatch.setattr("stratavore.shims._ROOT", copy)
+    monkeypatch.setattr("stratavore.shims.nursery._ROOT", copy)
     async with House(tmp_path / "state") as house:
         [zygote] = house.pids("zygotes")
         assert str(copy) in Path(f"/proc/{zygote}/cmdline").read_text()
@@ -225,8 +225,8 @@ async def test_the_busy_lock_is_held_while_runners_live(house: House) -> None:
 
 
 async def test_a_silent_shim_is_flagged_and_recovers(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratavore.shims._PING_SECONDS", 0.2)
-    monkeypatch.setattr("stratavore.shims._SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("stratavore.shims.fleet._PING_SECONDS", 0.2)
+    monkeypatch.setattr("stratavore.shims.fleet._SILENT_SECONDS", 0.5)
     await house.reopen()
     await house.run("a.1", "read x")
     shim, pid = house.places["a.1"], house.shim_pid("a.1")

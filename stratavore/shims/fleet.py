@@ -1,165 +1,39 @@
-"""All shims of this state directory, from the daemon's side.
-
-Rule 1: nothing is kept here that the shims do not know. After a restart `start` finds them all again.
-Rule 2: a shim is gone when its lock is free, never because it is silent: silent ones are flagged, and recover.
-Rule 3: requests are pipelined. Many spawns to one shim wait for none of their replies.
-Rule 4: new runners go only to shims forked by a zygote of this very build; older ones are spoken to, and drain.
-"""
+"""All shims of this state directory, from the daemon's side: placing runs, asking about them, hearing of their ends."""
 
 import asyncio
-import errno
-import itertools
-import json
 import logging
-import os
-import secrets
 import shutil
 import sys
 import time
-import zlib
-from base64 import b64encode
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple, assert_never
+from typing import Any
 
-import msgspec
-
-from stratavore import __version__
 from stratavore.model import ShimId
 from stratavore.paths import Paths
-from stratavore.process import Identity
 from stratavore.shim import client
-from stratavore.shim.client import CONTROL, MAX_FRAME, Decoder, ExitRecord, Json, Refused, frame
+from stratavore.shim.client import ExitRecord, Json, Refused
+from stratavore.shims.link import Link
+from stratavore.shims.nursery import Nursery
+from stratavore.shims.requests import (
+    Holding,
+    Keys,
+    Part,
+    ShimGone,
+    Signal,
+    Spawned,
+    SpawnFailed,
+    SpawnRequest,
+    part_message,
+    step_message,
+)
+from stratavore.shims.shim import Shim
 
-_ROOT = Path(__file__).resolve().parent.parent
 _PING_SECONDS = 4.0
 _SILENT_SECONDS = 5.0
 _ANSWER_SECONDS = 5.0
 _SPARE_SECONDS = 60.0
 _MAX_PER_SHIM = 64
 _log = logging.getLogger(__name__)
-_encode = msgspec.json.Encoder().encode
-
-
-class SpawnFailed(Exception):
-    """The program could not be started; nothing is left of the attempt."""
-
-    def __init__(self, errno: int, text: str) -> None:
-        super().__init__(text)
-        self.errno = errno
-        self.text = text
-
-
-class ShimGone(Exception):
-    """The shim that this is about does not live any more, or cannot be spoken to."""
-
-
-class ZygoteFailed(Exception):
-    """No new shim can be made."""
-
-
-@dataclass(frozen=True, slots=True)
-class SpawnRequest:
-    """What a run is started with. `env` carries the marker `STRATAVORE_RUNNER=<runner id>`."""
-
-    key: str
-    """`<runner id>.<run number>`"""
-    label: str
-    """The runner's row as JSON; the shim gives it back."""
-    argv: Sequence[str]
-    env: Mapping[str, str]
-    cwd: str
-    umask: int = 0o022
-    tty: bool = True
-    rows: int = 24
-    cols: int = 80
-    log_cap_bytes: int | None = None
-    """None: that of all runners."""
-    oom_score_adj: int = 300
-
-
-class Spawned(NamedTuple):
-    """The process of a run."""
-
-    pid: int
-    start_time: int
-    boot_id: str
-    started_at: int
-    """UTC, milliseconds."""
-    ended: ExitRecord | None = None
-    """Set if the same key was spawned before and its run has ended."""
-
-    @property
-    def who(self) -> Identity:
-        """The process, as nobody else can be."""
-        return Identity(self.boot_id, self.pid, self.start_time)
-
-
-class Holding(NamedTuple):
-    """A run that lives, as its shim tells it."""
-
-    shim: ShimId
-    key: str
-    label: str
-    pid: int
-    start_time: int
-    boot_id: str
-    started_at: int
-    state: str
-    """`running`, `paused`, `stopping`, or `ending` (reaped; its record comes)."""
-    output_bytes: int
-    tty: bool
-
-    @property
-    def who(self) -> Identity:
-        """The process, as nobody else can be."""
-        return Identity(self.boot_id, self.pid, self.start_time)
-
-
-class Keys(NamedTuple):
-    """A step of a stop: type this."""
-
-    data: bytes
-    wait_seconds: float
-
-
-class Signal(NamedTuple):
-    """A step of a stop: send this signal (`TERM`, `INT`, …) to the process, or to its process group."""
-
-    name: str
-    wait_seconds: float
-    group: bool = False
-
-
-class Part(NamedTuple):
-    """A piece of a `send`: bytes, and the pause after them."""
-
-    data: bytes
-    pause_seconds: float = 0.0
-
-
-@dataclass(eq=False, slots=True)
-class _Shim:
-    """What the daemon keeps about one shim."""
-
-    id: ShimId
-    link: "_Link | None" = None
-    build: str = ""
-    boot_id: str = ""
-    pid: int = 0
-    keys: set[str] = field(default_factory=set)
-    """Runs that occupy a place: live ones."""
-    reserved: int = 0
-    health: str = "ok"
-    """`ok`, `unresponsive` or `incompatible`."""
-    is_pinged: bool = False
-    used_at: float = field(default_factory=time.monotonic)
-
-    def linked(self) -> "_Link":
-        if self.link is None:
-            raise ShimGone(f"shim {self.id} is not connected ({self.health})")
-        return self.link
 
 
 class Shims:
@@ -197,19 +71,16 @@ class Shims:
         self._per_shim = runners_per_shim
         self._on_exit, self._on_gone, self._on_health = on_exit, on_gone, on_health
         self._log_cap_bytes = log_cap_bytes
-        self._launcher = tuple(launcher)
-        self._build = build_id()
-        self._options: Json = {
-            "build": self._build,
+        options = {
             "start_argv": list(start_argv),
             "start_env": dict(start_env or {}),
             "runners_may_control": runners_may_control,
             "idle_seconds": idle_seconds,
         }
-        self._shims: dict[ShimId, _Shim] = {}
-        self._places: dict[str, _Shim] = {}
-        self._zygote: _Link | None = None
-        self._forking, self._finding = asyncio.Lock(), asyncio.Lock()
+        self._nursery = Nursery(paths, options, launcher)
+        self._shims: dict[ShimId, Shim] = {}
+        self._places: dict[str, Shim] = {}
+        self._forking = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
@@ -223,7 +94,7 @@ class Shims:
         """
         for directory in (self._paths.shims, self._paths.zygotes, self._paths.logs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        await self._find_zygote()
+        await self._nursery.open()
         await asyncio.gather(*(self._meet(ShimId(entry.name)) for entry in sorted(self._paths.shims.iterdir())))
         self._spend(self._look_after())
 
@@ -233,9 +104,10 @@ class Shims:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for link in [self._zygote, *(shim.link for shim in self._shims.values())]:
-            if link is not None:
-                link.close()
+        await self._nursery.close()
+        for shim in self._shims.values():
+            if shim.link is not None:
+                shim.link.close()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
 
     def health(self) -> dict[ShimId, str]:
@@ -304,7 +176,7 @@ class Shims:
         found.keys.add(request.key)
         self._places[request.key] = found
         try:
-            reply = await found.linked().ask(self._spawn_message(request))
+            reply = await found.linked().ask(request.message(self._log_cap_bytes))
         except Refused as refused:
             found.keys.discard(request.key)
             self._places.pop(request.key, None)
@@ -319,7 +191,7 @@ class Shims:
 
     async def stop(self, key: str, steps: Sequence[Keys | Signal], grace_seconds: float, *, by: str) -> None:
         """Have the run stopped; its shim carries it out to the end. A second stop can only shorten the grace."""
-        plan = [_step(step) for step in steps]
+        plan = [step_message(step) for step in steps]
         await self._about(key, {"op": "stop", "steps": plan, "grace": grace_seconds, "by": by})
 
     async def kill(self, key: str, *, by: str) -> None:
@@ -344,8 +216,8 @@ class Shims:
         Raises:
             Refused: `input_full`: the program reads nothing; `invalid`: it has no terminal; `ended`, `not_found`.
         """
-        wire = [{"data": b64encode(part.data).decode(), "pause": part.pause_seconds} for part in parts]
-        await self._place(key).linked().ask({"op": "send", "key": key, "parts": wire})
+        asked = {"op": "send", "key": key, "parts": [part_message(part) for part in parts]}
+        await self._place(key).linked().ask(asked)
 
     async def survivors(self, key: str) -> list[int]:
         """The processes that an ended run left behind."""
@@ -396,7 +268,7 @@ class Shims:
         for shim in self._shims.values():
             if len(taken) == count:
                 break
-            if shim.build == self._build and shim.link is not None and shim.health == "ok":
+            if shim.build == self._nursery.build and shim.link is not None and shim.health == "ok":
                 room = min(count - len(taken), self._per_shim - len(shim.keys) - shim.reserved)
                 if room > 0:
                     shim.reserved += room
@@ -404,15 +276,7 @@ class Shims:
                     taken += [shim.id] * room
         return taken
 
-    def _spawn_message(self, request: SpawnRequest) -> Json:
-        cap = self._log_cap_bytes if request.log_cap_bytes is None else request.log_cap_bytes
-        return {
-            "op": "spawn", "key": request.key, "label": request.label, "argv": list(request.argv),
-            "env": dict(request.env), "cwd": request.cwd, "umask": request.umask, "tty": request.tty,
-            "rows": request.rows, "cols": request.cols, "log_cap_bytes": cap, "oom_score_adj": request.oom_score_adj,
-        }  # fmt: skip
-
-    def _place(self, key: str) -> _Shim:
+    def _place(self, key: str) -> Shim:
         shim = self._places.get(key)
         if shim is None:
             raise Refused({"code": "not_found", "text": f"no shim holds {key}"})
@@ -426,91 +290,21 @@ class Shims:
             if refused.code != "ended":
                 raise
 
-    async def _list(self, shim: _Shim) -> dict[str, Holding | ExitRecord]:
+    async def _list(self, shim: Shim) -> dict[str, Holding | ExitRecord]:
         try:
             reply = await asyncio.wait_for(shim.linked().ask({"op": "list"}), _ANSWER_SECONDS)
         except (ShimGone, TimeoutError):
             return {}
-        return {entry["key"]: _holding(shim, entry) for entry in reply["entries"]}
-
-    # The zygote
-
-    async def _find_zygote(self) -> "_Link":
-        """A zygote of this build, started if there is none, and named as the current one."""
-        async with self._finding:
-            if self._zygote is not None:
-                return self._zygote
-            for entry in sorted(self._paths.zygotes.iterdir()):
-                if not client.is_locked(entry / "lock"):
-                    await asyncio.to_thread(shutil.rmtree, entry, ignore_errors=True)
-                elif entry.name.startswith(f"{self._build}-") and (link := await self._greet_zygote(entry)):
-                    return self._adopt_zygote(entry.name, link)
-            zygote = f"{self._build}-{secrets.token_hex(4)}"
-            await self._start_zygote(zygote)
-            if link := await self._greet_zygote(self._paths.zygotes / zygote):
-                return self._adopt_zygote(zygote, link)
-            raise ZygoteFailed("the new zygote does not answer")
-
-    async def _greet_zygote(self, directory: Path) -> "_Link | None":
-        link = None
-        try:
-            async with asyncio.timeout(_ANSWER_SECONDS):
-                link = await _Link.to(directory)
-                await link.ask({"op": "hello", "versions": client.SPOKEN})
-                await link.ask({"op": "configure", "options": self._options})
-        except (OSError, ShimGone, TimeoutError, Refused) as problem:
-            _log.warning("zygote unusable", extra={"zygote": directory.name, "reason": str(problem)})
-            if link is not None:
-                link.close()
-            return None
-        return link
-
-    def _adopt_zygote(self, zygote: str, link: "_Link") -> "_Link":
-        link.on_lost = self._lost_zygote
-        self._zygote = link
-        fresh = self._paths.current_zygote.with_suffix(".new")
-        fresh.write_text(zygote + "\n")
-        fresh.replace(self._paths.current_zygote)
-        return link
-
-    async def _start_zygote(self, zygote: str) -> None:
-        """Run it until it says that it listens."""
-        argv = [*self._launcher, *_zygote_command(), str(self._paths.state), zygote, json.dumps(self._options)]
-        null, pipe = asyncio.subprocess.DEVNULL, asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            *argv, stdin=null, stdout=null, stderr=pipe, env=_clean_environment(), cwd="/"
-        )
-        _, text = await process.communicate()
-        if process.returncode:
-            reason = text.decode(errors="replace").strip() or f"exit code {process.returncode}"
-            raise ZygoteFailed(f"the zygote cannot start: {reason}")
-
-    def _lost_zygote(self) -> None:
-        self._zygote = None
-        if not self._is_closed:
-            _log.warning("zygote gone")
-            self._spend(self._replace_zygote())
-
-    async def _replace_zygote(self) -> None:
-        try:
-            await self._find_zygote()
-        except ZygoteFailed as problem:
-            _log.error("no zygote", extra={"reason": str(problem)})
+        return {entry["key"]: shim.holding(entry) for entry in reply["entries"]}
 
     # Meeting and losing shims
 
     async def _fork(self) -> None:
-        shim = ShimId(secrets.token_hex(4))
-        try:
-            zygote = self._zygote or await self._find_zygote()
-            await zygote.ask({"op": "fork", "shim": shim})
-        except (Refused, ShimGone) as problem:
-            raise ZygoteFailed(f"cannot make a shim: {problem}") from None
-        await self._meet(shim)
+        await self._meet(await self._nursery.fork())
 
     async def _meet(self, id_: ShimId) -> None:
         """Connect to a shim, or tell that it is gone."""
-        shim = self._shims.setdefault(id_, _Shim(id_))
+        shim = self._shims.setdefault(id_, Shim(id_))
         pause = 0.005
         while not self.is_gone(id_):
             try:
@@ -535,12 +329,12 @@ class Shims:
         if self._paths.shim(id_).exists():  # else it ended because nobody needed it
             self._on_gone(id_)
 
-    async def _meet_later(self, shim: _Shim, seconds: float) -> None:
+    async def _meet_later(self, shim: Shim, seconds: float) -> None:
         await asyncio.sleep(seconds)
         await self._meet(shim.id)
 
-    async def _connect(self, shim: _Shim) -> None:
-        link = await _Link.to(self._paths.shim(shim.id))
+    async def _connect(self, shim: Shim) -> None:
+        link = await Link.to(self._paths.shim(shim.id))
         try:
             link.on_event = lambda event: self._event(shim, event)
             hello = await link.ask({"op": "hello", "versions": client.SPOKEN})
@@ -555,7 +349,7 @@ class Shims:
         shim.link = link
         link.on_lost = lambda: self._lost(shim)
 
-    def _event(self, shim: _Shim, event: Json) -> None:
+    def _event(self, shim: Shim, event: Json) -> None:
         if event["event"] == "exited":
             record = ExitRecord.from_wire(event["record"])
             shim.keys.discard(record.key)
@@ -563,12 +357,12 @@ class Shims:
             self._places[record.key] = shim
             self._on_exit(record)
 
-    def _lost(self, shim: _Shim) -> None:
+    def _lost(self, shim: Shim) -> None:
         shim.link = None
         if not self._is_closed:
             self._spend(self._meet(shim.id))
 
-    def _set_health(self, shim: _Shim, health: str) -> None:
+    def _set_health(self, shim: Shim, health: str) -> None:
         if health != shim.health:
             shim.health = health
             self._on_health(shim.id, health)
@@ -582,7 +376,7 @@ class Shims:
                     self._ping(shim, shim.link)
             self._let_go(time.monotonic())
 
-    def _ping(self, shim: _Shim, link: "_Link") -> None:
+    def _ping(self, shim: Shim, link: Link) -> None:
         def answered(pong: asyncio.Future[Json]) -> None:
             alarm.cancel()
             shim.is_pinged = False
@@ -596,7 +390,7 @@ class Shims:
     def _let_go(self, now: float) -> None:
         """Disconnect from shims that were empty for a minute, but for one of this build: they end by themselves."""
         full = {shim.id for shim in self._places.values()}
-        kept = next((shim for shim in self._shims.values() if shim.build == self._build), None)
+        kept = next((shim for shim in self._shims.values() if shim.build == self._nursery.build), None)
         for shim in list(self._shims.values()):
             is_spare = shim.id not in full and not shim.reserved and now - shim.used_at > _SPARE_SECONDS
             if is_spare and shim is not kept and shim.link is not None:
@@ -607,133 +401,3 @@ class Shims:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-class _Link(asyncio.Protocol):
-    """One connection: requests out, answers and events in."""
-
-    def __init__(self) -> None:
-        self.on_event: Callable[[Json], None] = lambda event: None
-        self.on_lost: Callable[[], None] = lambda: None
-        self._decoder = Decoder()
-        self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Json]] = {}
-        self._entries: dict[int, list[Json]] = {}
-        self._unsent: list[bytes] = []
-        self._transport: asyncio.Transport | None = None
-
-    @classmethod
-    async def to(cls, directory: Path) -> "_Link":
-        """Connect to whoever listens in the directory. Raises OSError."""
-        sock = client.reach(directory, timeout_seconds=0)
-        _, link = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
-        return link
-
-    def ask(self, message: Json) -> "asyncio.Future[Json]":
-        """Send a request; the future brings its answer, Refused or ShimGone."""
-        number = next(self._numbers)
-        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
-        try:
-            self.tell({**message, "id": number})
-        except (ShimGone, Refused) as problem:
-            future.set_exception(problem)
-        else:
-            self._asked[number] = future
-        return future
-
-    def tell(self, message: Json) -> None:
-        """Send a request that wants no answer. What is sent in one turn of the loop leaves in one piece."""
-        if self._transport is None:
-            raise ShimGone("the connection is closed")
-        payload = _encode(message)
-        if len(payload) > MAX_FRAME:
-            text = f"{len(payload)} bytes of arguments and environment are too many"
-            raise Refused({"code": "spawn_failed", "errno": errno.E2BIG, "text": text})
-        if not self._unsent:
-            asyncio.get_running_loop().call_soon(self._flush)
-        self._unsent.append(frame(CONTROL, payload))
-
-    def close(self) -> None:
-        """Disconnect, without a word to `on_lost`."""
-        self.on_lost = lambda: None
-        if self._transport is not None:
-            self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        asked, self._asked = self._asked, {}
-        for future in asked.values():
-            if not future.done():
-                future.set_exception(ShimGone("the connection was lost"))
-        self.on_lost()
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            for _, message in self._decoder.feed(data):
-                self._received(message)
-        except client.WireError:
-            _log.exception("nonsense from a shim")
-            if self._transport is not None:
-                self._transport.abort()
-
-    def _received(self, message: Json) -> None:
-        number = message.get("id")
-        if number is None:
-            self.on_event(message)
-        elif "entry" in message:
-            self._entries.setdefault(number, []).append(message["entry"])
-        else:
-            future = self._asked.pop(number, None)
-            entries = self._entries.pop(number, [])
-            if future is None or future.done():
-                return
-            if error := message.get("error"):
-                future.set_exception(Refused(error))
-            else:
-                future.set_result({**message, "entries": entries})
-
-    def _flush(self) -> None:
-        if self._transport is not None:
-            self._transport.write(b"".join(self._unsent))
-        self._unsent.clear()
-
-
-def build_id() -> str:
-    """The version, and a checksum of the shim's sources: zygotes of another build are not used."""
-    checksum = 0
-    for source in sorted((_ROOT / "stratavore" / "shim").glob("*.py")):
-        checksum = zlib.crc32(source.read_bytes(), checksum)
-    return f"{__version__}-{checksum:08x}"
-
-
-def _zygote_command() -> list[str]:
-    """A clean interpreter: no site, no environment, nothing that was imported here."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, "_zygote"]
-    code = f"import sys; sys.path.insert(0, {str(_ROOT)!r}); from stratavore.shim.zygote import main; main()"
-    return [sys.executable, "-I", "-S", "-c", code, "stratavore-zygote"]
-
-
-def _clean_environment() -> dict[str, str]:
-    """Nothing of the bundler, nothing of whoever called the daemon."""
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "PYINSTALLER_RESET_ENVIRONMENT": "1"} if getattr(sys, "frozen", False) else kept
-
-
-def _step(step: Keys | Signal) -> Json:
-    match step:
-        case Keys():
-            return {"keys": b64encode(step.data).decode(), "wait": step.wait_seconds}
-        case Signal():
-            return {"signal": step.name, "group": step.group, "wait": step.wait_seconds}
-        case _:
-            assert_never(step)
-
-
-def _holding(shim: _Shim, entry: Json) -> Holding | ExitRecord:
-    if record := entry.get("record"):
-        return ExitRecord.from_wire(record)
-    return Holding(shim=shim.id, boot_id=shim.boot_id, **entry)
