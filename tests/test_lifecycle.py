@@ -84,7 +84,7 @@ def test_a_stop_is_possible_from_the_first_moment_on() -> None:
     assert {state for state in LIVE if Cause.STOP_ASKED in TRANSITIONS[state]} == LIVE - {State.STOPPING}
 
 
-def test_a_refusal_reads_as_a_sentence() -> None:
+def test_a_refusal_names_the_state_and_what_was_to_happen() -> None:
     with pytest.raises(Conflict) as caught:
         next_state(State.FAILED, Cause.STOP_ASKED)
     assert caught.value.message == "a run that is failed cannot be stop asked"

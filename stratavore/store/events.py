@@ -7,6 +7,7 @@ Rule 3: the hash of an event covers everything in it but its `seq`, and the hash
 
 import hashlib
 from datetime import datetime
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -100,17 +101,21 @@ def last_seq(rows: Rows) -> int:
 
 
 def first_broken(rows: Rows) -> int | None:
-    """The seq of the first event whose hash or predecessor does not fit, or None when the chain holds."""
-    checkpoint = rows.one_or_none("SELECT hash FROM event_checkpoints ORDER BY seq DESC LIMIT 1")
-    expected = GENESIS if checkpoint is None else checkpoint["hash"]
+    """The seq of the first event whose hash or predecessor does not fit, or None when the chain holds.
+
+    That the newest are missing shows no hash, but SQLite remembers the last seq that it gave.
+    """
+    newest = rows.scalar("SELECT seq FROM sqlite_sequence WHERE name = 'events'") or 0
+    checkpoint = rows.one_or_none("SELECT seq, hash FROM event_checkpoints ORDER BY seq DESC LIMIT 1")
+    expected, last = (GENESIS, 0) if checkpoint is None else (checkpoint["hash"], int(checkpoint["seq"]))
     after = 0
     while page := rows.all("SELECT * FROM events WHERE seq > ? ORDER BY seq LIMIT 1000", (after,)):
         for row in page:
             if row["previous_hash"] != expected or digest(row) != row["hash"]:
                 return int(row["seq"])
             expected = row["hash"]
-        after = page[-1]["seq"]
-    return None
+        after = last = page[-1]["seq"]
+    return last + 1 if last < newest else None
 
 
 def prune(tx: Tx, *, before: datetime, keep_rows: int, at_most: int, now: datetime) -> int:
@@ -118,11 +123,10 @@ def prune(tx: Tx, *, before: datetime, keep_rows: int, at_most: int, now: dateti
 
     Returns how many went. The newest of them stays as a checkpoint.
     """
-    newest = last_seq(tx)
-    doomed = tx.all(
-        "SELECT seq, hash FROM events WHERE at < ? OR seq <= ? ORDER BY seq LIMIT ?",
-        (iso(before), newest - keep_rows, at_most),
-    )
+    surplus, limit = last_seq(tx) - keep_rows, iso(before)
+    oldest = tx.all("SELECT seq, hash, at FROM events ORDER BY seq LIMIT ?", (at_most,))
+    # Only from the beginning on: one whose clock was wrong takes nothing with it that came before.
+    doomed = list(takewhile(lambda row: row["at"] < limit or row["seq"] <= surplus, oldest))
     if not doomed:
         return 0
     last = doomed[-1]

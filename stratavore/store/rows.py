@@ -1,11 +1,13 @@
 """Rows of the database as Structs, and values of Structs as columns."""
 
+from datetime import datetime
 from enum import Enum
 from functools import cache
 from typing import Any, TypeVar, get_origin
 
 import msgspec
 
+from stratavore.clock import iso
 from stratavore.store.database import Row
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -30,12 +32,14 @@ def _json_fields(cls: type[msgspec.Struct]) -> tuple[str, ...]:
 
 
 def column(value: Any) -> Any:
-    """`value` as SQLite stores it: enums by their value, containers as JSON text, booleans as 0 and 1."""
+    """`value` as SQLite stores it: enums by value, times and containers (as JSON) as text, booleans as 0 and 1."""
     match value:
         case bool():
             return int(value)
         case Enum():
             return value.value
+        case datetime():
+            return iso(value)
         case list() | dict() | tuple():
             return msgspec.json.encode(value).decode()
         case _:

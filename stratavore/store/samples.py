@@ -38,19 +38,21 @@ def store(tx: Tx, samples: Iterable[Sample]) -> None:
 
 
 def totals(rows: Rows) -> Row:
-    """`cpu_percent` and `rss_bytes` of all living runners together; None when nothing was measured."""
+    """`cpu_percent` and `rss_bytes` of all that runs together; None when nothing was measured."""
     return rows.one(
         "SELECT SUM(s.cpu_percent) AS cpu_percent, SUM(s.rss_bytes) AS rss_bytes"
-        " FROM samples AS s JOIN runners AS r ON r.id = s.runner_id WHERE r.alive = 1"
+        " FROM samples AS s JOIN runners AS r ON r.id = s.runner_id AND r.alive = 1"
+        " JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL"
     )
 
 
 def by_project(rows: Rows) -> list[Row]:
-    """What each project's living runners use together, beside its quotas: name, on_quota, cpu_percent, rss_bytes, …"""
+    """What each project's runs use together, beside its quotas: name, on_quota, cpu_percent, rss_bytes, …"""
     return rows.all(
         "SELECT p.name, p.on_quota, p.max_memory_bytes, p.max_cpu_percent, SUM(s.cpu_percent) AS cpu_percent,"
         " SUM(s.rss_bytes) AS rss_bytes"
         " FROM projects AS p JOIN runners AS r ON r.project_id = p.id AND r.alive = 1"
+        " JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL"
         " JOIN samples AS s ON s.runner_id = r.id"
         " WHERE p.max_memory_bytes IS NOT NULL OR p.max_cpu_percent IS NOT NULL GROUP BY p.id"
     )

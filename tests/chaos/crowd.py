@@ -3,8 +3,8 @@
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from stratavore.errors import Conflict, DaemonUnreachable, NotFound
 from stratavore.model import Runner
@@ -51,8 +51,11 @@ class Fate:
 class Crowd:
     """Launches and stops runners from threads of its own, whatever happens to the daemon."""
 
-    def __init__(self, house: House, chance: random.Random, *, size: int, lines: int) -> None:
+    def __init__(self, house: House, chance: random.Random, *, size: int, lines: int, pace_seconds: float) -> None:
+        """Each of two threads launches at `pace_seconds` on average."""
         self.house = house
+        self._chance, self._pace_seconds = chance, pace_seconds
+        self._never = threading.Event()
         self.wrong: list[str] = []
         self.fates = [
             Fate(
@@ -65,8 +68,8 @@ class Crowd:
             for number in range(size)
         ]
         self._threads = [
-            threading.Thread(target=self._guarded, args=(self._launch_all, self.fates[:: 2])),
-            threading.Thread(target=self._guarded, args=(self._launch_all, self.fates[1:: 2])),
+            threading.Thread(target=self._guarded, args=(self._launch_all, self.fates[::2])),
+            threading.Thread(target=self._guarded, args=(self._launch_all, self.fates[1::2])),
             threading.Thread(target=self._guarded, args=(self._stop_all, [one for one in self.fates if one.is_stopped])),
         ]
 
@@ -116,8 +119,9 @@ class Crowd:
 
     def _judge(self, fate: Fate, runner: Runner) -> list[str]:
         wrong = []
-        if fate.pid and runner.pid != fate.pid:
-            wrong.append(f"{fate.name} was {fate.pid} and is {runner.pid}")
+        [run] = self.house.runs(runner.id)
+        if fate.pid and run.pid != fate.pid:
+            wrong.append(f"{fate.name} was {fate.pid} and is {run.pid}")
         output = self.house.output(runner.id)
         whole = fate.text(fate.lines)
         if fate.stop_accepted and runner.state == "terminated" and runner.end_reason == "stopped":
@@ -127,7 +131,7 @@ class Crowd:
                 (runner.exit_code == STOPPED_CODE and output.endswith(said) and whole.startswith(output[: -len(said)]))
                 or (runner.exit_code == fate.code and output == whole)
                 or (runner.exit_signal == 15 and whole.startswith(output))
-                or (runner.pid is None and not output)
+                or (run.pid is None and not output)
             )
             if not good:
                 wrong.append(f"{fate.name} was stopped: {runner.exit_code=} {runner.exit_signal=} {output[-90:]!r}")
@@ -136,21 +140,22 @@ class Crowd:
                 wrong.append(f"{fate.name} ended with {fate.code}, told as {runner.exit_code} ({runner.state})")
             if output != whole:
                 wrong.append(f"{fate.name} printed {len(whole)} bytes, the log has {len(output)}")
-        if runner.pid is not None and runner.output_bytes != len(output):
+        if run.pid is not None and runner.output_bytes != len(output):
             wrong.append(f"{fate.name} has {len(output)} bytes of output, told as {runner.output_bytes}")
         return wrong
 
     # The threads
 
-    def _guarded(self, work: "type[None] | object", fates: list[Fate]) -> None:
+    def _guarded(self, work: Callable[[list[Fate]], None], fates: list[Fate]) -> None:
         try:
-            work(fates)  # type: ignore[operator]
+            work(fates)
         except BaseException as error:
             self.wrong.append(f"{work} failed: {error!r}")
             raise
 
     def _launch_all(self, fates: list[Fate]) -> None:
         for fate in fates:
+            self._never.wait(self._chance.uniform(0, 2 * self._pace_seconds))
             deadline = time.monotonic() + _ASKED_SECONDS
             while not fate.id:
                 assert time.monotonic() < deadline, f"{fate.name} could not be launched"
@@ -180,7 +185,3 @@ class Crowd:
 def read_logs(house: House, fate: Fate) -> bytes:
     """The same output through the command line."""
     return house.cli("logs", fate.id, "--raw").stdout.encode()
-
-
-def whole_log(path: str) -> bytes:
-    return Path(path).read_bytes()

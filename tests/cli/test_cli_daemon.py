@@ -16,11 +16,11 @@ KEYS = {"pid", "version", "started_at", "runners", "shims", "database", "healthy
 
 def test_status_has_the_promised_keys_with_and_without_a_daemon(fresh: Cli) -> None:
     status = fresh.json("daemon", "status")
-    assert KEYS <= status.keys()
+    assert status.keys() >= KEYS
     assert (status["pid"], status["started_at"], status["healthy"]) == (None, None, False)
     fresh("daemon", "start")
     status = fresh.json("daemon", "status")
-    assert KEYS <= status.keys()
+    assert status.keys() >= KEYS
     assert status["healthy"] is True
     os.kill(status["pid"], 0)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,11 +15,13 @@ WORD_SECONDS = 0.025
 
 
 @pytest.fixture
-def house(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[House]:
+def house(request: pytest.FixtureRequest) -> Iterator[House]:
+    """In a directory of a short name: agents leave away what does not fit beside it on the screen."""
     agent = getattr(request, "param", "claude")
     serving = messages.serve(pause_seconds=WORD_SECONDS) if agent == "claude" else KINDS[agent].serve()
-    with serving as standin:
-        house = House(agent, tmp_path, standin)
+    directory = TemporaryDirectory(prefix="house-", ignore_cleanup_errors=True)
+    with serving as standin, directory as place:
+        house = House(agent, Path(place), standin)
         try:
             house.cli("new", "demo", "--path", str(house.folder))
             yield house

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stratavore import control
+from stratavore import control, process
 from tests import programs
 from tests.agents.bench import KINDS
 from tests.agents.homes import seeded_home
@@ -25,7 +25,7 @@ from tests.standins.server import JSON, Standin
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 45.0  # an agent that is a small browser needs half of it to begin on a busy machine
-SPARE_OF_A_PASTE = 0.5
+QUIET_SECONDS = 0.5
 
 # So that a test need not wait a second for a restart.
 _QUICK = {"STRATAVORE_RUNNERS_BACKOFF_FIRST": "200ms", "STRATAVORE_RUNNERS_BACKOFF_JITTER": "0"}
@@ -113,7 +113,7 @@ class House:
         """SIGKILL; returns the pid that it had."""
         pid = int(self.cli.json("daemon", "status")["pid"])
         os.kill(pid, signal.SIGKILL)
-        until(lambda: not Path(f"/proc/{pid}").exists() or _is_zombie(pid), "the daemon is dead")
+        until(lambda: process.identify(pid) is None, "the daemon is dead")
         return pid
 
     def until_daemon(self) -> int:
@@ -147,22 +147,29 @@ class House:
             size, now = len(self.printed(runner)), time.monotonic()
             if size != seen[0]:
                 seen = (size, now)
-            return now - seen[1] > SPARE_OF_A_PASTE
+            return now - seen[1] > QUIET_SECONDS
 
         with suppress(TimeoutError):  # Something always moves in some of them.
             until(is_quiet, "it draws no more", seconds=3)
 
 
-def until(look_at: Callable[[], T], what: str, *, seconds: float = PATIENCE_SECONDS, look: float = 0.02) -> T:
+def until(
+    look_at: Callable[[], T],
+    what: str,
+    *,
+    seconds: float = PATIENCE_SECONDS,
+    look: float = 0.02,
+    more: Callable[[], object] = str,
+) -> T:
     """What `look_at` returned when that first was true; looked at every `look` seconds.
 
     Raises:
-        TimeoutError: it did not come about in time.
+        TimeoutError: it did not come about in time; `more` tells what was there instead.
     """
     deadline = time.monotonic() + seconds
     while not (seen := look_at()):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s\n{more()}")
         time.sleep(look)
     return seen
 
@@ -170,10 +177,3 @@ def until(look_at: Callable[[], T], what: str, *, seconds: float = PATIENCE_SECO
 def counted(text: str) -> list[int]:
     """The numbers of the words of `count to N` in a text, in order."""
     return [int(number) for number in re.findall(r"word-(\d+)", text)]
-
-
-def _is_zombie(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except OSError:
-        return True

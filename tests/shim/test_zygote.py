@@ -252,6 +252,8 @@ async def test_a_shim_of_a_future_protocol_is_refused_clearly(tmp_path: Path) ->
         asked = await reader.readexactly(5 + len(b'{"op":"hello","versions":[1],"id":1}'))
         assert asked[:5] == b"\0\0\0\x24J"
         writer.write(control({"id": json.loads(asked[5:])["id"], "error": refusal}))
+        await reader.read()
+        writer.close()
 
     server = await asyncio.start_unix_server(answer, sock=place.listen(str(directory)))
     async with server, House(tmp_path / "state") as house:

@@ -1,0 +1,35 @@
+"""The other agents, as far as launching, talking, stopping and resuming go."""
+
+import pytest
+
+from tests.agents.bench import KINDS
+from tests.e2e.house import House, until
+from tests.programs import needs
+
+OTHERS = [name for name in KINDS if name != "claude"]
+
+pytestmark = [
+    pytest.mark.parametrize("house", [pytest.param(name, marks=needs(name)) for name in OTHERS], indirect=True),
+    pytest.mark.timeout(180),
+]
+
+
+def test_a_session_is_launched_talked_to_stopped_and_resumed(house: House) -> None:
+    first = house.at_prompt("worker")
+    assert house.cli.json("send", "worker", "count to 7")["taken"] is None, "it does not tell"
+    house.until_logged("worker", "word-7")
+    [stopped] = house.cli.json("stop", "worker")
+    assert (stopped["state"], stopped["end_reason"]) == ("terminated", "stopped")
+    code = stopped["exit_code"] if stopped["exit_signal"] is None else -stopped["exit_signal"]
+    assert code in KINDS[house.agent].exits_when_stopped
+    assert stopped["session_id"] is not None
+
+    house.cli("restart", "worker")
+    again = house.show("worker")
+    assert (again["id"], again["session_id"]) == (first["id"], stopped["session_id"])
+    until(lambda: "word-7" in house.screen("worker"), "the conversation is on the screen", look=0.3)
+    house.until_prompt(again)
+    house.cli("send", "worker", "count to 9")
+    house.until_logged("worker", "word-9")
+    assert house.heard_together("count to 7", "count to 9")
+    assert house.cli.json("stop", "worker")[0]["session_id"] == stopped["session_id"]
