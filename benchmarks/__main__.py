@@ -23,7 +23,7 @@ from benchmarks import (  # fmt: skip
     storing,
     talking,
 )
-from benchmarks.bench import FULL, QUICK, ROOT, Bench, Scale, scratch
+from benchmarks.bench import FULL, ROOT, SCALES, Bench, Scale, scratch
 from benchmarks.rows import Row
 
 GROUPS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
@@ -39,7 +39,12 @@ GROUPS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small numbers: to try it, not for the record")
+    parser.add_argument(
+        "--scale", choices=SCALES, default="full", help="how much of everything; full: for the record"
+    )
+    parser.add_argument(
+        "--quick", dest="scale", action="store_const", const="quick", help="the same as --scale quick"
+    )
     parser.add_argument(
         "--only", action="append", default=[], metavar="ROW", help=f"a row, or one of {', '.join(GROUPS)}"
     )
@@ -49,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", help="the name of the files, after the date")
     chosen = parser.parse_args(words)
     name = chosen.name or f"{os.cpu_count()}-cores"
-    return measure(QUICK if chosen.quick else FULL, frozenset(chosen.only), chosen.results, name)
+    return measure(SCALES[chosen.scale], frozenset(chosen.only), chosen.results, name)
 
 
 def measure(scale: Scale, wanted: frozenset[str], results: Path, name: str) -> int:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -160,7 +160,7 @@ class _Loop:
                     return
                 request = json.loads(line)
                 print(json.dumps(asked[request["do"]](request)), flush=True)
-            self._drain(descriptor for descriptor, _ in ready if descriptor)
+            self._drain(descriptor for descriptor, _ in ready)
 
     def _launch(self, request: dict[str, Any]) -> dict[str, Any]:
         began, argv = time.perf_counter(), request["argv"]
@@ -194,7 +194,7 @@ class _Loop:
 
     def _finish(self, _: dict[str, Any]) -> dict[str, Any]:
         while self._outputs:
-            self._drain(descriptor for descriptor, _ in self._poll.poll() if descriptor)
+            self._drain(descriptor for descriptor, _ in self._poll.poll())
         for pid in self._starts:
             os.waitpid(pid, 0)
         self._starts.clear()
@@ -211,8 +211,10 @@ class _Loop:
             os.close(descriptor)
         return {"seconds": seconds}
 
-    def _drain(self, masters: Any) -> None:
-        for master in masters:
+    def _drain(self, ready: Iterable[int]) -> None:
+        for master in ready:
+            if master not in self._outputs:  # the commands, or forgotten since
+                continue
             log, room = self._outputs[master], _TURN_BYTES
             try:
                 while room > 0:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks.bench import ROOT
+
 LOOK_SECONDS = 0.002
 
 
@@ -60,7 +62,7 @@ def run(
 def seconds_of(command: Sequence[str], *, env: Mapping[str, str], may_fail: bool = False) -> float:
     """How long a command takes from its start to its end."""
     began = time.perf_counter()
-    run(command, env=env, may_fail=may_fail)
+    run(command, env=env, cwd=ROOT, may_fail=may_fail)
     return time.perf_counter() - began
 
 

@@ -32,7 +32,9 @@ def identify(sock: socket.socket, channel: str, shim_pids: Collection[int]) -> A
     """
     pid, uid = credentials(sock)
     if uid != os.getuid():
-        raise Forbidden(f"this daemon belongs to uid {os.getuid()}, not {uid}", remedy="start a daemon of your own")
+        raise Forbidden(
+            f"this daemon belongs to uid {os.getuid()}, not {uid}", remedy="start a daemon of your own"
+        )
     chain = process.ancestors(pid)
     if not any(ancestor in shim_pids for ancestor in chain):
         return Asker(channel, uid, pid, None)

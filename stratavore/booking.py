@@ -149,7 +149,13 @@ def book_paused(tx: Tx, key: str, cause: Cause, moment: Moment) -> None:
 
 
 def ask_stop(
-    tx: Tx, runner: runners.Supervised, reason: EndReason, *, actor: str, now: datetime, grace: float | None = None
+    tx: Tx,
+    runner: runners.Supervised,
+    reason: EndReason,
+    *,
+    actor: str,
+    now: datetime,
+    grace: float | None = None,
 ) -> None:
     """Record the wish that the present run ends; one that is being stopped already may be killed, not unkilled."""
     run = runs.get(tx, runner.key)
@@ -160,7 +166,14 @@ def ask_stop(
             runs.escalate(tx, run.key, by=actor)
         return
     runs.advance(
-        tx, run, Cause.STOP_ASKED, actor=actor, now=now, stop_reason=reason, stop_by=actor, stop_grace_seconds=grace
+        tx,
+        run,
+        Cause.STOP_ASKED,
+        actor=actor,
+        now=now,
+        stop_reason=reason,
+        stop_by=actor,
+        stop_grace_seconds=grace,
     )
 
 
@@ -188,6 +201,8 @@ def adopt(tx: Tx, label: str, who: Identity, moment: Moment) -> str | None:
         project_id = _project_of(tx, told, now)
         projects.book_slot(tx, project_id)
         runners.insert(tx, _adopted_runner(tx, told, project_id, now))
+    else:
+        runners.lives_after_all(tx, told.id)
     whose = {"name": told.name, "project": told.project, "agent": str(told.columns["agent"])}
     runs.insert(tx, told.id, told.run, told.shim, whose, actor=ACTOR, now=now)
     events.append(tx, "runner.adopted", told.id, {"name": told.name, "pid": who.pid}, actor=ACTOR, now=now)
@@ -199,17 +214,21 @@ def _project_of(tx: Tx, told: Label, now: datetime) -> int:
     try:
         return int(projects.get_row(tx, told.project)["id"])
     except NotFound:
-        columns = {"name": told.project, "path": told.project_path, "max_runners": 5, "on_quota": OnQuota.WARN}
+        columns = {
+            "name": told.project,
+            "path": told.project_path,
+            "max_runners": 5,
+            "on_quota": OnQuota.WARN,
+        }
         projects.insert(tx, columns, actor=ACTOR, now=now)
         return int(projects.get_row(tx, told.project)["id"])
 
 
 def _adopted_runner(tx: Tx, told: Label, project_id: int, now: datetime) -> dict[str, Any]:
-    taken = runners.is_living_name(tx, told.name)
     return {
         **told.columns,
         "id": told.id,
-        "name": f"{told.name[:53]}-{told.id}" if taken else told.name,
+        "name": runners.name_to_adopt(tx, told.name, told.id),
         "project_id": project_id,
         "desired": Desired.RUNNING,
         "alive": 1,

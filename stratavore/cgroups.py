@@ -32,7 +32,17 @@ def scope_command(environ: Mapping[str, str], user: str) -> tuple[str, ...]:
     if not (runtime and program and manager.exists() and (_LINGER / user).exists()):
         return ()
     unit = f"{SCOPE_PREFIX}{os.getpid()}"
-    return (program, "--user", "--scope", "--quiet", "--collect", f"--unit={unit}", "-p", "Delegate=yes", "--")
+    return (
+        program,
+        "--user",
+        "--scope",
+        "--quiet",
+        "--collect",
+        f"--unit={unit}",
+        "-p",
+        "Delegate=yes",
+        "--",
+    )
 
 
 class Limits:
@@ -54,7 +64,10 @@ class Limits:
     @classmethod
     def below(cls, root: Path, path: str) -> "Limits | None":
         """The limits for a holder in the cgroup `path` of the hierarchy mounted at `root`."""
-        scope = next((part for part in path.split("/") if part.startswith(SCOPE_PREFIX) and part.endswith(".scope")), None)
+        scope = next(
+            (part for part in path.split("/") if part.startswith(SCOPE_PREFIX) and part.endswith(".scope")),
+            None,
+        )
         if scope is None:
             return None
         limits = cls(root / path[: path.index(scope) + len(scope)].lstrip("/"))

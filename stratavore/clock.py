@@ -1,7 +1,8 @@
 """Time and chance, as parameters.
 
 Rule 1: nobody else asks the operating system for the time or for randomness, so that tests can give both.
-Rule 2: what is shown to people is wall time; what decides is the boot clock, which counts suspended time and never jumps.
+Rule 2: what is shown to people is wall time; what decides is the boot clock, which counts suspended
+time and never jumps.
 """
 
 import random

@@ -51,6 +51,9 @@ class House(Protocol):
     async def reconcile(self) -> Reconciled:
         """Compare everything with everything, and act until it agrees."""
 
+    async def settle(self) -> None:
+        """Wait until the supervisor has acted on what it knows."""
+
     def stop(self, *, leave_mark: bool) -> None:
         """End the daemon soon; with the mark, nothing but a person starts it again."""
 

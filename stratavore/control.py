@@ -3,7 +3,6 @@
 Rule 1: importing this loads only cheap parts of the standard library: every one-shot command pays for it.
 Rule 2: a request is one connection: sent, answered, closed. There is nothing to pool and nothing to leak.
 Rule 3: what the daemon refuses is raised here as the class of errors.py that it was there.
-Rule 4: PLACES is protocol.ROUTES without its Structs; tests/test_client.py holds the two together.
 """
 
 from __future__ import annotations
@@ -18,44 +17,15 @@ from urllib.parse import quote, urlencode
 
 from stratavore import __version__, errors
 from stratavore.errors import Conflict, DaemonUnreachable, StratavoreError
+from stratavore.routes import PLACES, PREFIX
 
 if TYPE_CHECKING:
     from stratavore.paths import Paths
 
-PREFIX = "/api/v1"
 VERSION_HEADER = "Stratavore-Version"
 TIMEOUT_SECONDS = 30.0
 LONGEST_WAIT_SECONDS = 25.0
 """The longest `wait_seconds` that the protocol takes; it must stay below TIMEOUT_SECONDS."""
-
-PLACES: Mapping[str, tuple[str, str]] = {
-    "status": ("GET", "/status"),
-    "daemon_status": ("GET", "/daemon"),
-    "stop_daemon": ("POST", "/daemon/stop"),
-    "list_projects": ("GET", "/projects"),
-    "new_project": ("POST", "/projects"),
-    "get_project": ("GET", "/projects/{project}"),
-    "edit_project": ("PATCH", "/projects/{project}"),
-    "delete_project": ("DELETE", "/projects/{project}"),
-    "list_runners": ("GET", "/runners"),
-    "launch": ("POST", "/runners"),
-    "get_runner": ("GET", "/runners/{runner}"),
-    "rename_runner": ("PATCH", "/runners/{runner}"),
-    "remove_runners": ("DELETE", "/runners/{runner}"),
-    "list_runs": ("GET", "/runners/{runner}/runs"),
-    "explain_runner": ("GET", "/runners/{runner}/explanation"),
-    "stop_runners": ("POST", "/runners/{runner}/stop"),
-    "kill_runners": ("POST", "/runners/{runner}/kill"),
-    "pause_runners": ("POST", "/runners/{runner}/pause"),
-    "unpause_runners": ("POST", "/runners/{runner}/unpause"),
-    "restart_runners": ("POST", "/runners/{runner}/restart"),
-    "send_input": ("POST", "/runners/{runner}/input"),
-    "interrupt_runner": ("POST", "/runners/{runner}/interrupt"),
-    "list_events": ("GET", "/events"),
-    "reconcile": ("POST", "/reconcile"),
-    "disk_use": ("GET", "/disk"),
-    "prune": ("POST", "/prune"),
-}
 
 
 class Reply(NamedTuple):
@@ -109,7 +79,7 @@ def call(
 def daemon_version(paths: Paths) -> str | None:
     """The version of the daemon that answers now, None when nobody does."""
     try:
-        reply = exchange(paths, "GET", PREFIX + PLACES["daemon_status"][1], {}, TIMEOUT_SECONDS)
+        reply = exchange(paths, "GET", PREFIX + PLACES["daemon_status"].path, {}, TIMEOUT_SECONDS)
     except DaemonUnreachable:
         return None
     return reply.version or "0"

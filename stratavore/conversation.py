@@ -27,7 +27,11 @@ class Said(NamedTuple):
 
 
 def look(
-    context: Context, row: Supervised, members: Sequence[tuple[int, int]], taken: Collection[str], output_tail: str = ""
+    context: Context,
+    row: Supervised,
+    members: Sequence[tuple[int, int]],
+    taken: Collection[str],
+    output_tail: str = "",
 ) -> Said:
     """Look at the files of the agent of `row`, whose living processes are `members`; `taken` are others' conversations.
 

@@ -61,6 +61,10 @@ class Daemon:
         assert self.supervisor is not None
         return await self.supervisor.reconcile()
 
+    async def settle(self) -> None:
+        assert self.supervisor is not None
+        await self.supervisor.settle()
+
     def stop(self, *, leave_mark: bool, exit_code: int = 0) -> None:
         self._leaves_mark, self.exit_code = leave_mark, exit_code
         self._ended.set()
@@ -203,7 +207,9 @@ async def _cancel(task: "asyncio.Future[None]") -> None:
 async def _tell(context: Context, type: str) -> None:
     now, who = context.clock.now(), str(os.getpid())
     try:
-        await context.write(lambda tx: events.append(tx, type, who, {"pid": os.getpid()}, actor="daemon", now=now))
+        await context.write(
+            lambda tx: events.append(tx, type, who, {"pid": os.getpid()}, actor="daemon", now=now)
+        )
     except StratavoreError as error:
         log.warning("could not record that the daemon starts or ends", extra={"why": error.message})
 

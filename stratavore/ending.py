@@ -17,12 +17,13 @@ from stratavore.agents import Step, resolve
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
+from stratavore.lifecycle import FINAL
 from stratavore.model import EndReason, ShimId
 from stratavore.process import Identity
 from stratavore.remnants import SharedScan, end_processes
 from stratavore.shim.client import ExitRecord
 from stratavore.shims import Keys, Signal
-from stratavore.store import runners
+from stratavore.store import runners, runs
 from stratavore.store.database import Tx
 from stratavore.store.runners import Supervised
 from stratavore.terminal.render import last_line
@@ -68,7 +69,12 @@ class Ending:
         fp("stop.after_signal")
 
     async def lose(self, row: Supervised, *, holder_is_gone: bool) -> None:
-        """End what still lives of the run, then book it as lost."""
+        """End what still lives of the run, then book it as lost; nothing if its end was booked meanwhile.
+
+        What bears the runner's marker would then be its next run.
+        """
+        if runs.get(self._context.rows, row.key).state in FINAL:
+            return
         if row.boot_id is not None and row.boot_id != process.boot_id():
             reason, why = EndReason.REBOOT, "the machine was started anew"
         elif holder_is_gone:

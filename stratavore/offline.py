@@ -5,7 +5,6 @@ Rule 2: the answers have the shape that the daemon's have; what only a daemon ca
 Rule 3: states are as of the last write. Runners that lived then may have ended since: `provenance` says so.
 """
 
-import os
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,9 +12,10 @@ from typing import Any
 
 import msgspec
 
-from stratavore import __version__
+from stratavore import __version__, standing
+from stratavore.disk import measure
 from stratavore.errors import NotFound
-from stratavore.model import DaemonStatus, DiskUse, Evidence, Explanation, Status
+from stratavore.model import DaemonStatus, DiskUse, Explanation, Status
 from stratavore.paths import Paths
 from stratavore.protocol import BY_NAME
 from stratavore.shim.client import is_locked
@@ -81,14 +81,8 @@ class _Asked:
 
 
 def _status(paths: Paths, rows: Rows, asked: _Asked) -> Status:
-    by_state = runners.count_by_state(rows)
-    return Status(
-        runners=sum(by_state.values()),
-        by_state=by_state,
-        projects=len(projects.list_projects(rows)),
-        cpu_percent=None,
-        rss_bytes=None,
-        warnings=["the daemon is not running"],
+    return msgspec.structs.replace(
+        standing.whole(rows, ["the daemon is not running"]), cpu_percent=None, rss_bytes=None
     )
 
 
@@ -119,50 +113,16 @@ def _list_runners(paths: Paths, rows: Rows, asked: _Asked) -> Any:
 
 def _explain_runner(paths: Paths, rows: Rows, asked: _Asked) -> Explanation:
     runner = runners.get_runner(rows, asked.target)
-    told = events.list_of_runner(rows, runner.id, limit=5)
     return Explanation(
         runner=runner,
-        summary=runner.end_detail or "the database says so; no daemon looked since",
-        evidence=[
-            Evidence(source="event", says=f"{event.type} by {event.actor}", observed_at=event.at)
-            for event in told
-        ],
+        summary=f"when the daemon last wrote, {standing.summary_of(runner)}",
+        evidence=standing.recorded_evidence(rows, runner),
         next="nothing, until a daemon runs: `stratavore daemon start`",
     )
 
 
 def _disk_use(paths: Paths, rows: Rows, asked: _Asked) -> DiskUse:
-    by_runner: dict[str, int] = {}
-    output = 0
-    for file, size in _files(paths.logs):
-        output += size
-        runner_id = file.name.partition(".")[0]
-        by_runner[runner_id] = by_runner.get(runner_id, 0) + size
-    database = sum(
-        size for file, size in _files(paths.state, deep=False) if file.name.startswith(paths.database.name)
-    )
-    everything = sum(size for _, size in _files(paths.state))
-    return DiskUse(
-        database_bytes=database,
-        output_bytes=output,
-        other_bytes=everything - output - database,
-        by_runner=by_runner,
-    )
-
-
-def _files(directory: Path, *, deep: bool = True) -> list[tuple[Path, int]]:
-    """The files below `directory` with the bytes that they take on the disk: punched holes take none."""
-    found = []
-    for folder, folders, names in os.walk(directory):
-        for name in names:
-            file = Path(folder, name)
-            try:
-                found.append((file, file.lstat().st_blocks * 512))
-            except OSError:
-                continue
-        if not deep:
-            folders.clear()
-    return found
+    return measure(paths.state)
 
 
 ANSWERS: Mapping[str, Answer] = {

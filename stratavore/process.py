@@ -5,6 +5,7 @@ Rule 2: all runners are measured in one pass over the process table, which reads
 five times as long for it, and an idle machine with a thousand runners would feel it.
 """
 
+import contextlib
 import os
 import signal
 import time
@@ -139,10 +140,8 @@ def send_signal(processes: Iterable[Identity], number: signal.Signals) -> None:
     """Signal those of them that live, each after a look at who it is."""
     for who in processes:
         if is_alive(who):
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(who.pid, number)
-            except ProcessLookupError:
-                pass
 
 
 def tree(pid: int) -> list[tuple[int, int]]:
@@ -195,7 +194,9 @@ class Sampler:
                 continue
             who = (pid, entry.start_time)
             ticks[who] = entry.cpu_ticks
-            total[0] += max(0, entry.cpu_ticks - self._ticks.get(who, 0 if before is not None else entry.cpu_ticks))
+            total[0] += max(
+                0, entry.cpu_ticks - self._ticks.get(who, 0 if before is not None else entry.cpu_ticks)
+            )
             total[1] += entry.rss_bytes
             total[2] += entry.threads
             if pid != roots[name]:

@@ -1,14 +1,12 @@
-"""What may be asked of the daemon: one frozen Struct per request, and the table of routes.
+"""What may be asked of the daemon: one frozen Struct per request, and which route takes and answers what.
 
-Rule 1: a route is one row of ROUTES: method, path, request, answer; server, client and documents are made from it.
+Rule 1: a route is one row of `routes.PLACES` and one of SHAPES; server, client and documents are made from both.
 Rule 2: a request Struct says all that is checked by shape; what needs the database is checked by its verb.
 Rule 3: a field that is left out stays as it is; null clears it.
-
-`{runner}` in a path is a name, an id, a unique prefix of either, a comma-separated list of such, or `*` for all
-(neither `,` nor `*` can stand in a name). GET requests carry their Struct in the query string, others as JSON.
 """
 
-from typing import Annotated, Any, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -33,8 +31,7 @@ from stratavore.model import (
     Sent,
     Status,
 )
-
-PREFIX = "/api/v1"
+from stratavore.routes import PLACES, PREFIX
 
 Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,63}$")]
 Seconds = Annotated[float, Meta(ge=0, le=366 * 86400)]
@@ -73,12 +70,12 @@ class EditProject(Request, frozen=True):
     name: Name | UnsetType = UNSET
     archived: bool | UnsetType = UNSET
     path: str | UnsetType = UNSET
-    agent: str | None | UnsetType = UNSET
+    agent: str | UnsetType | None = UNSET
     description: Text | UnsetType = UNSET
     tags: list[Text] | UnsetType = UNSET
     max_runners: Slots | UnsetType = UNSET
-    max_memory_bytes: Annotated[int, Meta(ge=1)] | None | UnsetType = UNSET
-    max_cpu_percent: Annotated[float, Meta(gt=0)] | None | UnsetType = UNSET
+    max_memory_bytes: Annotated[int, Meta(ge=1)] | UnsetType | None = UNSET
+    max_cpu_percent: Annotated[float, Meta(gt=0)] | UnsetType | None = UNSET
     on_quota: OnQuota | UnsetType = UNSET
 
 
@@ -178,63 +175,53 @@ class Prune(Request, frozen=True):
     dry_run: bool = False
 
 
+SHAPES: Mapping[str, tuple[type[Request], Any]] = {
+    "status": (Nothing, Status),
+    "daemon_status": (Nothing, DaemonStatus),
+    "stop_daemon": (StopDaemon, Acknowledged),
+    "list_projects": (ListProjects, list[Project]),
+    "new_project": (NewProject, Project),
+    "get_project": (Nothing, Project),
+    "edit_project": (EditProject, Project),
+    "delete_project": (Nothing, Acknowledged),
+    "list_runners": (ListRunners, list[Runner]),
+    "launch": (Launch, Launched | LaunchPlan),
+    "get_runner": (Nothing, Runner),
+    "rename_runner": (Rename, Runner),
+    "remove_runners": (Choose, list[Runner]),
+    "list_runs": (Nothing, list[Run]),
+    "explain_runner": (Nothing, Explanation),
+    "stop_runners": (Stop, list[Runner]),
+    "kill_runners": (Choose, list[Runner]),
+    "pause_runners": (Choose, list[Runner]),
+    "unpause_runners": (Choose, list[Runner]),
+    "restart_runners": (Stop, list[Runner]),
+    "send_input": (Input, Sent),
+    "interrupt_runner": (Nothing, Sent),
+    "list_events": (ListEvents, list[Event]),
+    "reconcile": (Nothing, Reconciled),
+    "disk_use": (Nothing, DiskUse),
+    "prune": (Prune, Pruned),
+}
+"""What is sent and what is answered, by the route's name."""
+
+
 class Route(NamedTuple):
     """One thing that can be asked. `name` is the client's method and the verb's name."""
 
     name: str
-    method: Literal["GET", "POST", "PATCH", "DELETE"]
+    method: str
     path: str
+    reads: bool
+    has_body: bool
     request: type[Request]
     answer: Any
-    reads: bool
-    """True for what changes nothing; a runner's own processes may ask these."""
 
 
-def _get(name: str, path: str, request: type[Request], answer: Any) -> Route:
-    return Route(name, "GET", PREFIX + path, request, answer, True)
-
-
-def _post(name: str, path: str, request: type[Request], answer: Any) -> Route:
-    return Route(name, "POST", PREFIX + path, request, answer, False)
-
-
-def _patch(name: str, path: str, request: type[Request], answer: Any) -> Route:
-    return Route(name, "PATCH", PREFIX + path, request, answer, False)
-
-
-def _delete(name: str, path: str, request: type[Request], answer: Any) -> Route:
-    return Route(name, "DELETE", PREFIX + path, request, answer, False)
-
-
-ROUTES: tuple[Route, ...] = (
-    _get("status", "/status", Nothing, Status),
-    _get("daemon_status", "/daemon", Nothing, DaemonStatus),
-    _post("stop_daemon", "/daemon/stop", StopDaemon, Acknowledged),
-    _get("list_projects", "/projects", ListProjects, list[Project]),
-    _post("new_project", "/projects", NewProject, Project),
-    _get("get_project", "/projects/{project}", Nothing, Project),
-    _patch("edit_project", "/projects/{project}", EditProject, Project),
-    _delete("delete_project", "/projects/{project}", Nothing, Acknowledged),
-    _get("list_runners", "/runners", ListRunners, list[Runner]),
-    _post("launch", "/runners", Launch, Launched | LaunchPlan),
-    _get("get_runner", "/runners/{runner}", Nothing, Runner),
-    _patch("rename_runner", "/runners/{runner}", Rename, Runner),
-    _delete("remove_runners", "/runners/{runner}", Choose, list[Runner]),
-    _get("list_runs", "/runners/{runner}/runs", Nothing, list[Run]),
-    _get("explain_runner", "/runners/{runner}/explanation", Nothing, Explanation),
-    _post("stop_runners", "/runners/{runner}/stop", Stop, list[Runner]),
-    _post("kill_runners", "/runners/{runner}/kill", Choose, list[Runner]),
-    _post("pause_runners", "/runners/{runner}/pause", Choose, list[Runner]),
-    _post("unpause_runners", "/runners/{runner}/unpause", Choose, list[Runner]),
-    _post("restart_runners", "/runners/{runner}/restart", Stop, list[Runner]),
-    _post("send_input", "/runners/{runner}/input", Input, Sent),
-    _post("interrupt_runner", "/runners/{runner}/interrupt", Nothing, Sent),
-    _get("list_events", "/events", ListEvents, list[Event]),
-    _post("reconcile", "/reconcile", Nothing, Reconciled),
-    _get("disk_use", "/disk", Nothing, DiskUse),
-    _post("prune", "/prune", Prune, Pruned),
+ROUTES = tuple(
+    Route(name, place.method, PREFIX + place.path, place.reads, place.has_body, *SHAPES[name])
+    for name, place in PLACES.items()
 )
-
 BY_NAME = {route.name: route for route in ROUTES}
 
 SETTLED = frozenset(RunnerState) - {RunnerState.STARTING}
@@ -257,5 +244,3 @@ def states_of(until: str) -> frozenset[RunnerState]:
             case state:
                 named.add(RunnerState(state))
     return frozenset(named)
-
-

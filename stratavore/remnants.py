@@ -1,13 +1,17 @@
 """What runs leave behind: processes that still live when their run has ended, or its holder is dead."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Collection
 
 from stratavore import process
 from stratavore.process import Identity
 
+log = logging.getLogger(__name__)
+
 _POLITE_SECONDS = 2.0
+_LOOK_SECONDS = 0.05
 _GATHER_SECONDS = 0.01
 
 
@@ -32,11 +36,19 @@ class SharedScan:
 
 
 async def end_processes(remnants: Collection[Identity]) -> None:
-    """Ask them to end, and kill what has not after two seconds."""
+    """Ask them to end, and kill what has not after two seconds; return when they are gone, for a KILL takes time."""
     process.send_signal(remnants, signal.SIGTERM)
     process.send_signal(remnants, signal.SIGCONT)
-    for _ in range(int(_POLITE_SECONDS / 0.05)):
+    if not await _are_gone(remnants, _POLITE_SECONDS):
+        process.send_signal(remnants, signal.SIGKILL)
+        if not await _are_gone(remnants, _POLITE_SECONDS):
+            log.error("processes that survive KILL", extra={"pids": [who.pid for who in remnants]})
+
+
+async def _are_gone(remnants: Collection[Identity], seconds: float) -> bool:
+    """Whether all of them end within that time."""
+    for _ in range(int(seconds / _LOOK_SECONDS)):
         if not any(process.is_alive(who) for who in remnants):
-            return
-        await asyncio.sleep(0.05)
-    process.send_signal(remnants, signal.SIGKILL)
+            return True
+        await asyncio.sleep(_LOOK_SECONDS)
+    return False

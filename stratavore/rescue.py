@@ -52,7 +52,11 @@ def end(paths: Paths, references: list[str], *, kill: bool) -> list[Living]:
         NotFound: nothing alive is called so.
     """
     found = living(paths)
-    chosen = found if "*" in references else [each for each in found if any(_fits(each, word) for word in references)]
+    chosen = (
+        found
+        if "*" in references
+        else [each for each in found if any(_fits(each, word) for word in references)]
+    )
     if not chosen:
         raise NotFound("no living runner is called so", remedy="`stratavore rescue list` shows what lives")
     by = f"rescue uid={os.getuid()} pid={os.getpid()}"
@@ -106,6 +110,10 @@ def _steps(runner: Living) -> list[dict[str, Any]]:
     return [
         {"keys": b64encode(step.keys).decode(), "wait": step.wait_seconds}
         if step.keys
-        else {"signal": signal.Signals(step.signal).name.removeprefix("SIG"), "group": step.to_group, "wait": step.wait_seconds}
+        else {
+            "signal": signal.Signals(step.signal).name.removeprefix("SIG"),
+            "group": step.to_group,
+            "wait": step.wait_seconds,
+        }
         for step in steps
     ]

@@ -37,9 +37,7 @@ class Again(NamedTuple):
     by_itself: bool
 
 
-def after_end(
-    run: RunRow, ended: State, *, lasted_seconds: float, pace: Pace, chance: float
-) -> Over | Again:
+def after_end(run: RunRow, ended: State, *, lasted_seconds: float, pace: Pace, chance: float) -> Over | Again:
     """What follows when `run` ended as `ended` after `lasted_seconds`; `chance` lies in [0, 1)."""
     if run.then_start:
         return Again(pause=0, failures=0, by_itself=False)

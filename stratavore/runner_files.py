@@ -35,7 +35,9 @@ def read_environment(directory: Path) -> dict[str, str]:
         with open(path, "rb") as file:
             return dict(_parsed(file.read()))
     except (OSError, ValueError) as problem:
-        raise Invalid(f"the environment file {path} cannot be read: {problem}", remedy="launch it anew") from None
+        raise Invalid(
+            f"the environment file {path} cannot be read: {problem}", remedy="launch it anew"
+        ) from None
 
 
 @lru_cache(maxsize=8)

@@ -10,21 +10,17 @@ from stratavore.context import Asker, Context
 from stratavore.lifecycle import FINAL
 from stratavore.model import (
     DaemonStatus,
-    Desired,
     Event,
     Evidence,
     Explanation,
-    ProjectStatus,
-    RestartPolicy,
-    Runner,
-    RunnerState,
     Status,
 )
 from stratavore.protocol import ListEvents, Nothing
 from stratavore.runner_files import read_environment
 from stratavore.spawning import start_of
-from stratavore.store import events, projects, runners, samples
-from stratavore.store.database import Condition, Rows
+from stratavore.standing import next_of, recorded_evidence, summary_of, whole
+from stratavore.store import events, runners
+from stratavore.store.database import Condition
 from stratavore.store.runners import Supervised
 
 _EVENTS_TOLD = 5
@@ -32,7 +28,7 @@ _EVENTS_TOLD = 5
 
 async def status(context: Context, asker: Asker, request: Nothing) -> Status:
     """The whole house in one line."""
-    return house(context.rows, warnings_of(context))
+    return whole(context.rows, warnings_of(context))
 
 
 async def daemon_status(context: Context, asker: Asker, request: Nothing) -> DaemonStatus:
@@ -67,25 +63,10 @@ async def explain_runner(context: Context, asker: Asker, request: Nothing, runne
     """Why a runner is in the state it is in: every piece of evidence with its age, and what comes next."""
     found = runners.get_runner(context.rows, runner)
     row = runners.get_supervised(context.rows, found.id)
-    evidence = [*_from_the_log(context.rows, found), *_from_the_row(found)]
+    evidence = recorded_evidence(context.rows, found)
     if row.state not in FINAL:
         evidence += [*_from_the_process(context, row), *_from_the_agent(context, row)]
     return Explanation(runner=found, summary=summary_of(found), evidence=evidence, next=next_of(found))
-
-
-def house(rows: Rows, warnings: list[str]) -> Status:
-    """The counts and sums of everything that lives."""
-    by_state = runners.count_by_state(rows)
-    use = samples.totals(rows)
-    archived = projects.list_projects(rows, ProjectStatus.ARCHIVED)
-    return Status(
-        runners=sum(by_state.values()),
-        by_state=by_state,
-        projects=len(projects.list_projects(rows)) + len(archived),
-        cpu_percent=use["cpu_percent"],
-        rss_bytes=use["rss_bytes"],
-        warnings=warnings,
-    )
 
 
 def warnings_of(context: Context) -> list[str]:
@@ -99,64 +80,14 @@ def warnings_of(context: Context) -> list[str]:
     return found
 
 
-def summary_of(runner: Runner) -> str:
-    """One sentence on how the runner stands."""
-    match runner.state:
-        case RunnerState.BACKOFF:
-            return f"its last run ended ({runner.end_detail}); it waits before it starts again"
-        case RunnerState.TERMINATED | RunnerState.FAILED | RunnerState.LOST:
-            return f"it is {runner.state}: {runner.end_reason}, {runner.end_detail}"
-        case RunnerState.STARTING:
-            return "its start is committed, its process is not there yet"
-        case RunnerState.STOPPING:
-            return "it was asked to end and has not ended yet"
-        case RunnerState.PAUSED:
-            return f"process {runner.pid} is stopped where it stood"
-        case RunnerState.RUNNING:
-            return f"process {runner.pid} is running"
-
-
-def next_of(runner: Runner) -> str:
-    """What happens next, if nobody does anything."""
-    match runner.state:
-        case RunnerState.BACKOFF:
-            return f"a new run at {runner.retry_at:%Y-%m-%d %H:%M:%S} UTC" if runner.retry_at else "a new run now"
-        case RunnerState.STARTING:
-            return "the shim starts it"
-        case RunnerState.STOPPING:
-            return "it is killed when its grace is over"
-        case RunnerState.TERMINATED | RunnerState.FAILED | RunnerState.LOST:
-            return "nothing; `stratavore restart` starts it again"
-        case RunnerState.RUNNING if runner.desired is Desired.PAUSED:
-            return "it will be paused"
-        case RunnerState.RUNNING | RunnerState.PAUSED:
-            if runner.desired is Desired.STOPPED or runner.restart_policy is RestartPolicy.NEVER:
-                return "when it ends it stays ended"
-            return f"when it ends, policy {runner.restart_policy} decides (at most {runner.max_restarts} failures in a row)"
-
-
-def _from_the_log(rows: Rows, runner: Runner) -> Iterable[Evidence]:
-    for event in events.list_of_runner(rows, runner.id, limit=_EVENTS_TOLD):
-        yield Evidence(source="event", says=f"{event.type} by {event.actor}", observed_at=event.at)
-
-
-def _from_the_row(runner: Runner) -> Iterable[Evidence]:
-    yield Evidence(source="wish", says=f"desired {runner.desired}, restart {runner.restart_policy}", observed_at=None)
-    if runner.ended_at is not None:
-        yield Evidence(source="exit record", says=runner.end_detail or "unknown", observed_at=runner.ended_at)
-    if runner.last_line is not None:
-        yield Evidence(source="last line", says=runner.last_line, observed_at=runner.ended_at)
-    if runner.seen_at is not None and runner.ended_at is None:
-        says = f"holder {runner.health}; cpu {runner.cpu_percent} %, rss {runner.rss_bytes} bytes"
-        yield Evidence(source="heartbeat", says=says, observed_at=runner.seen_at)
-
-
 def _from_the_process(context: Context, row: Supervised) -> Iterable[Evidence]:
     now: datetime = context.clock.now()
     if row.pid is None or row.start_time is None or row.boot_id is None:
         return
     is_alive = process.is_alive(process.Identity(row.boot_id, row.pid, row.start_time))
-    yield Evidence(source="process table", says=f"pid {row.pid} {'lives' if is_alive else 'is gone'}", observed_at=now)
+    yield Evidence(
+        source="process table", says=f"pid {row.pid} {'lives' if is_alive else 'is gone'}", observed_at=now
+    )
     if below := process.describe_tree(row.pid):
         yield Evidence(source="children", says=", ".join(below), observed_at=now)
 

@@ -20,7 +20,7 @@ from stratavore.lifecycle import Cause, State
 from stratavore.model import Desired, EndReason, Reconciled, ShimId
 from stratavore.process import Identity, boot_id, seconds_since_start
 from stratavore.shim.client import ExitRecord, Refused
-from stratavore.shims import Holding, ShimGone, ZygoteFailed
+from stratavore.shims import Holding, ShimGone, Survey, ZygoteFailed
 from stratavore.spawning import Spawning
 from stratavore.store import runners, runs
 from stratavore.store.database import Tx
@@ -50,7 +50,6 @@ class HolderGone(NamedTuple):
 
 
 Seen = Absent | Alive | Finished | HolderGone
-Holdings = Mapping[str, Holding | ExitRecord]
 
 
 class Action(Enum):
@@ -130,6 +129,21 @@ def expected(row: Supervised) -> Seen:
     return Alive(Identity(row.boot_id, row.pid, row.start_time))
 
 
+def _seen(row: Supervised, survey: Survey, dead: Collection[ShimId]) -> Seen:
+    """What was seen of the run; `dead` are the shims whose journals were replayed. Silence shows nothing."""
+    match survey.held.get(row.key):
+        case Holding() as held:
+            return Alive(held.who)
+        case ExitRecord() as record:
+            return Finished(record)
+        case None if row.shim in dead:
+            return HolderGone()
+        case None if row.shim in survey.answered:
+            return Absent()
+        case None:
+            return expected(row)
+
+
 class Supervisor:
     """Carries out plans, one at a time for each runner, all runners beside each other."""
 
@@ -185,14 +199,14 @@ class Supervisor:
     async def reconcile(self) -> Reconciled:
         """Compare every living runner, and everything the shims hold, with each other, and act until they agree."""
         rows = runners.list_supervised(self._context.rows)
-        for shim_id in {row.shim for row in rows if row.ended_at is None}:
-            if self._context.shims.is_gone(shim_id):
-                await self._ending.replay(shim_id)
-        holdings = await self._context.shims.holdings()
-        adopted = await self._take_in(holdings)
+        dead = {row.shim for row in rows if row.ended_at is None and self._context.shims.is_gone(row.shim)}
+        for shim_id in dead:
+            await self._ending.replay(shim_id)
+        survey = await self._context.shims.survey()
+        adopted = await self._take_in(survey.held)
         changed, lost = 0, []
         for row in rows:
-            seen = self._seen(row, holdings)
+            seen = _seen(row, survey, dead)
             action = plan(row, seen, boottime=self._context.clock.boottime(), boot=boot_id())
             changed += action is not Action.NOTHING
             if action is Action.BOOK_LOST:
@@ -203,8 +217,8 @@ class Supervisor:
 
     async def settle(self) -> None:
         """Wait until no action is under way."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        while self._tasks or self._dirty:
+            await asyncio.wait(self._tasks) if self._tasks else await asyncio.sleep(0)
 
     async def close(self) -> None:
         """Give up what is under way; a later daemon finds it as it is."""
@@ -212,20 +226,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _seen(self, row: Supervised, holdings: Holdings) -> Seen:
-        match holdings.get(row.key):
-            case Holding() as held:
-                return Alive(held.who)
-            case ExitRecord() as record:
-                return Finished(record)
-            case None if self._context.shims.is_gone(row.shim):
-                return HolderGone()
-            case None if self._context.shims.answers(row.shim):
-                return Absent()
-            case None:
-                return expected(row)
-
-    async def _take_in(self, holdings: Holdings) -> list[str]:
+    async def _take_in(self, holdings: Mapping[str, Holding | ExitRecord]) -> list[str]:
         """Book the ends and adopt the lives that the database does not know of."""
         adopted = []
         for key, held in holdings.items():

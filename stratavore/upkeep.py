@@ -1,15 +1,14 @@
 """The verbs that keep house: compare, measure the disk, throw away what is old."""
 
 import asyncio
-import os
 from datetime import timedelta
-from pathlib import Path
 
 from stratavore import runner_files
 from stratavore.context import Asker, Context
+from stratavore.disk import measure
 from stratavore.model import Acknowledged, DiskUse, Pruned, Reconciled
-from stratavore.protocol import Nothing, Prune, StopDaemon
-from stratavore.runners import forget
+from stratavore.protocol import Nothing, Prune, Stop, StopDaemon
+from stratavore.runners import forget, stop_runners
 from stratavore.store import events, runners, runs
 
 _EVENTS_AT_ONCE = 500
@@ -21,7 +20,10 @@ async def reconcile(context: Context, asker: Asker, request: Nothing) -> Reconci
 
 
 async def stop_daemon(context: Context, asker: Asker, request: StopDaemon) -> Acknowledged:
-    """End the daemon after this answer."""
+    """End the daemon after this answer; the shims carry out what was asked of the runners."""
+    if request.runners:
+        await stop_runners(context, asker, Stop(), "*")
+        await context.house.settle()
     context.house.stop(leave_mark=not request.restart)
     return Acknowledged()
 
@@ -33,7 +35,11 @@ async def disk_use(context: Context, asker: Asker, request: Nothing) -> DiskUse:
 
 async def prune(context: Context, asker: Asker, request: Prune) -> Pruned:
     """Remove what is older than the retention."""
-    age = context.config.retention.ended_runners if request.older_than_seconds is None else request.older_than_seconds
+    age = (
+        context.config.retention.ended_runners
+        if request.older_than_seconds is None
+        else request.older_than_seconds
+    )
     if not request.dry_run:
         return await _prune(context, age, actor=str(asker))
     doomed = runners.list_prunable(context.rows, before=context.clock.now() - timedelta(seconds=age))
@@ -44,7 +50,9 @@ async def prune(context: Context, asker: Asker, request: Prune) -> Pruned:
 async def keep_house(context: Context) -> None:
     """What the daemon does by itself now and then: the retention, and the cap on the output of all runners."""
     await _prune(context, context.config.retention.ended_runners, actor="daemon")
-    excess = (await asyncio.to_thread(measure, context.paths.state)).output_bytes - context.config.output.cap_total
+    excess = (
+        await asyncio.to_thread(measure, context.paths.state)
+    ).output_bytes - context.config.output.cap_total
     for run_log in runs.list_ended_logs(context.rows, context.paths.logs) if excess > 0 else ():
         if excess <= 0:
             return
@@ -67,24 +75,3 @@ async def _prune(context: Context, age_seconds: float, *, actor: str) -> Pruned:
     ):
         removed += batch
     return Pruned(runners=len(doomed), events=removed, bytes=freed)
-
-
-def measure(state: Path) -> DiskUse:
-    """What the state directory holds, in bytes on disk: holes do not count."""
-    database = output = other = 0
-    by_runner: dict[str, int] = {}
-    for directory, _, names in os.walk(state):
-        for name in names:
-            try:
-                size = os.lstat(os.path.join(directory, name)).st_blocks * 512
-            except OSError:
-                continue
-            if directory == str(state) and name.startswith("state.db"):
-                database += size
-            elif directory.startswith(str(state / "logs")):
-                output += size
-                runner_id = name.partition(".")[0]
-                by_runner[runner_id] = by_runner.get(runner_id, 0) + size
-            else:
-                other += size
-    return DiskUse(database_bytes=database, output_bytes=output, other_bytes=other, by_runner=by_runner)

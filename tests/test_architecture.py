@@ -49,6 +49,8 @@ BORDERS = {
     "cli/program.py": "main",
     "daemon.py": "main",
     "ending.py": "one exit: it is booked again at the next reconciliation",
+    "shim/journal.py": "one piece of work for the disk: without its thread no exit would ever be told",
+    "shim/loop.py": "one peer: its connection is closed, and the runners go on",
     "sampling.py": "one pass over the processes",
     "store/database.py": "one write: the error goes to the caller that waits for it",
     "store/writer.py": "one batch: the errors go to the callers that wait for it",

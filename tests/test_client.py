@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import msgspec
 import pytest
 
-from stratavore import __version__, control, errors, protocol
+from stratavore import __version__, control, errors, protocol, routes
 from stratavore.client import Client
 from stratavore.control import ask, call
 from stratavore.paths import Paths
@@ -25,10 +25,8 @@ def paths(tmp_path: Path) -> Paths:
     return Paths(tmp_path / "state", tmp_path / "config.toml")
 
 
-def test_every_route_has_its_place_and_only_those() -> None:
-    assert dict(control.PLACES) == {
-        route.name: (route.method, route.path.removeprefix(protocol.PREFIX)) for route in protocol.ROUTES
-    }
+def test_every_place_has_a_shape_and_every_shape_a_place() -> None:
+    assert set(routes.PLACES) == set(protocol.SHAPES)
 
 
 @pytest.mark.parametrize("route", protocol.ROUTES, ids=lambda route: route.name)

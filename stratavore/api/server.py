@@ -86,7 +86,9 @@ def bind(path: Path) -> socket.socket:
     """
     if os.path.lexists(path):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise Misconfigured(f"{path} is in the way and is no socket", remedy=f"look what it is, then rm {path}")
+            raise Misconfigured(
+                f"{path} is in the way and is no socket", remedy=f"look what it is, then rm {path}"
+            )
         path.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -106,14 +108,16 @@ def _socket_of(http: web.Request) -> Any:
 
 
 async def _request_of(http: web.Request, route: Route, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    if route.method in ("GET", "DELETE"):
+    if not route.has_body:
         return msgspec.convert(dict(http.query), route.request, strict=False)
     body = await http.read()
     return decoder.decode(body or b"{}")
 
 
 async def _unknown(http: web.Request) -> web.Response:
-    return _refusal(NotFound(f"there is no {http.method} {http.path}", remedy="ask another version of the daemon"))
+    return _refusal(
+        NotFound(f"there is no {http.method} {http.path}", remedy="ask another version of the daemon")
+    )
 
 
 def _refusal(error: StratavoreError) -> web.Response:

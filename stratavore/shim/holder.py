@@ -154,8 +154,11 @@ class Holder(Server):
 
     def _open_log(self, key: str, cap_bytes: int) -> Log:
         try:
-            os.makedirs(self._logs, 0o700, exist_ok=True)
-            return Log(f"{self._logs}/{key}", cap_bytes)
+            try:
+                return Log(f"{self._logs}/{key}", cap_bytes)
+            except FileNotFoundError:
+                os.makedirs(self._logs, 0o700, exist_ok=True)
+                return Log(f"{self._logs}/{key}", cap_bytes)
         except OSError as problem:
             raise spawn_failed(problem.errno or errno.EIO, f"{self._logs}/{key}: {problem.strerror}") from None
 

@@ -88,13 +88,11 @@ def _find(program: str, path: str) -> str:
     """The file that a shell would run: a path as it is, a name from the runner's PATH."""
     if "/" in program:
         return program
-    problem = errno.ENOENT
-    for directory in path.split(":"):
-        candidate = os.path.join(directory or ".", program)
-        if os.path.isfile(candidate):
-            if os.access(candidate, os.X_OK):
-                return candidate
-            problem = errno.EACCES
+    candidates = [f"{directory or '.'}/{program}" for directory in path.split(":")]
+    for candidate in candidates:
+        if os.access(candidate, os.X_OK) and os.path.isfile(candidate):
+            return candidate
+    problem = errno.EACCES if any(map(os.path.isfile, candidates)) else errno.ENOENT
     raise OSError(problem, os.strerror(problem))
 
 

@@ -16,9 +16,11 @@ from stratavore.shims.requests import (
     Spawned,
     SpawnFailed,
     SpawnRequest,
+    Survey,
     ZygoteFailed,
 )
 
 __all__ = [
-    "Holding", "Keys", "Part", "ShimGone", "Shims", "Signal", "SpawnFailed", "SpawnRequest", "Spawned", "ZygoteFailed",
+    "Holding", "Keys", "Part", "ShimGone", "Shims", "Signal", "SpawnFailed", "SpawnRequest", "Spawned",
+    "Survey", "ZygoteFailed",
 ]  # fmt: skip

@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -23,6 +22,7 @@ from stratavore.shims.requests import (
     Spawned,
     SpawnFailed,
     SpawnRequest,
+    Survey,
     part_message,
     step_message,
 )
@@ -47,8 +47,8 @@ class Shims:
         on_exit: Callable[[ExitRecord], None],
         on_gone: Callable[[ShimId], None],
         on_health: Callable[[ShimId, str], None] = lambda shim, health: None,
+        start_argv: Sequence[str],
         log_cap_bytes: int = 64 << 20,
-        start_argv: Sequence[str] = (sys.executable, "-m", "stratavore", "daemon", "run"),
         start_env: Mapping[str, str] | None = None,
         runners_may_control: bool = False,
         launcher: Sequence[str] = (),
@@ -114,11 +114,6 @@ class Shims:
         """`ok`, `unresponsive` or `incompatible`, of every shim that lives."""
         return {shim.id: shim.health for shim in self._shims.values()}
 
-    def answers(self, shim: ShimId) -> bool:
-        """Whether that shim lives and answers."""
-        found = self._shims.get(shim)
-        return found is not None and found.link is not None and found.health == "ok"
-
     def pids(self) -> frozenset[int]:
         """The processes below which the runners live."""
         return frozenset(shim.pid for shim in self._shims.values() if shim.pid)
@@ -127,11 +122,6 @@ class Shims:
         """The process of that shim, if it lives."""
         found = self._shims.get(shim)
         return found.pid if found is not None and found.pid else None
-
-    def shim_of(self, key: str) -> ShimId | None:
-        """The living shim that holds the run, or keeps its exit."""
-        shim = self._places.get(key)
-        return shim.id if shim else None
 
     # Launching
 
@@ -236,14 +226,16 @@ class Shims:
         if shim is not None and shim.link is not None:
             shim.link.tell({"op": "ack", "key": key})
 
+    async def survey(self) -> Survey:
+        """What every shim that answers holds."""
+        asked = [shim for shim in self._shims.values() if shim.link and shim.health == "ok"]
+        answers = await asyncio.gather(*map(self._list, asked))
+        told = {shim.id: answer for shim, answer in zip(asked, answers, strict=True) if answer is not None}
+        return Survey({key: held for answer in told.values() for key, held in answer.items()}, frozenset(told))
+
     async def holdings(self) -> dict[str, Holding | ExitRecord]:
-        """What every shim that answers holds: a run that lives, or the exit of one, by key. What is missing here is
-        lost only if `is_gone` says so of its shim."""
-        asked = [self._list(shim) for shim in list(self._shims.values()) if shim.link and shim.health == "ok"]
-        found: dict[str, Holding | ExitRecord] = {}
-        for answer in await asyncio.gather(*asked):
-            found.update(answer)
-        return found
+        """The same without who answered."""
+        return (await self.survey()).held
 
     # Dead shims
 
@@ -290,11 +282,11 @@ class Shims:
             if refused.code != "ended":
                 raise
 
-    async def _list(self, shim: Shim) -> dict[str, Holding | ExitRecord]:
+    async def _list(self, shim: Shim) -> dict[str, Holding | ExitRecord] | None:
         try:
             reply = await asyncio.wait_for(shim.linked().ask({"op": "list"}), _ANSWER_SECONDS)
         except (ShimGone, TimeoutError):
-            return {}
+            return None
         return {entry["key"]: shim.holding(entry) for entry in reply["entries"]}
 
     # Meeting and losing shims

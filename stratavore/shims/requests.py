@@ -94,6 +94,15 @@ class Holding(NamedTuple):
         return Identity(self.boot_id, self.pid, self.start_time)
 
 
+class Survey(NamedTuple):
+    """What the shims hold, and which of them were able to say so."""
+
+    held: dict[str, Holding | ExitRecord]
+    """By key: a run that lives, or the exit of one."""
+    answered: frozenset[ShimId]
+    """Of a shim that is missing here nothing is known: silence is no loss."""
+
+
 class Keys(NamedTuple):
     """A step of a stop: type this."""
 

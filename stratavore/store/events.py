@@ -22,7 +22,8 @@ GENESIS = "0" * 64
 # What an event takes from what was before it: the newest may have been pruned to a checkpoint.
 _BEFORE = f"""
 SELECT generation, COALESCE((SELECT hash FROM events ORDER BY seq DESC LIMIT 1),
-                            (SELECT hash FROM event_checkpoints ORDER BY seq DESC LIMIT 1), '{GENESIS}') AS previous_hash
+                            (SELECT hash FROM event_checkpoints ORDER BY seq DESC LIMIT 1),
+                            '{GENESIS}') AS previous_hash
   FROM installation
 """
 _HASHED = (
@@ -132,6 +133,7 @@ def prune(tx: Tx, *, before: datetime, keep_rows: int, at_most: int, now: dateti
     last = doomed[-1]
     tx.execute("DELETE FROM event_checkpoints")
     tx.execute(
-        "INSERT INTO event_checkpoints (seq, hash, at) VALUES (?, ?, ?)", (last["seq"], last["hash"], iso(now))
+        "INSERT INTO event_checkpoints (seq, hash, at) VALUES (?, ?, ?)",
+        (last["seq"], last["hash"], iso(now)),
     )
     return tx.execute("DELETE FROM events WHERE seq <= ?", (last["seq"],))

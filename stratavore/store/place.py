@@ -97,7 +97,7 @@ class Place:
 
 def _inode(path: Path) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)  # noqa: PTH116  (twice as fast as Path.stat, once per batch)
+        found = os.stat(path)
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino

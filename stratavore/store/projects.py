@@ -38,7 +38,10 @@ def get_row(rows: Rows, name: str) -> Row:
     """The public row of the project called `name`, its number included; raises NotFound."""
     row = rows.one_or_none("SELECT * FROM public_projects WHERE name = ?", (name,))
     if row is None:
-        raise NotFound(f"no project is called {name}", remedy="`stratavore projects` lists them, `stratavore new` makes one")
+        raise NotFound(
+            f"no project is called {name}",
+            remedy="`stratavore projects` lists them, `stratavore new` makes one",
+        )
     return row
 
 
@@ -58,10 +61,13 @@ def insert(tx: Tx, project: dict[str, Any], *, actor: str, now: datetime) -> Pro
     """
     name = project["name"]
     if tx.one_or_none("SELECT 1 FROM projects WHERE name = ?", (name,)):
-        raise Conflict(f"a project called {name} exists", remedy="choose another name, or `stratavore projects set`")
+        raise Conflict(
+            f"a project called {name} exists", remedy="choose another name, or `stratavore projects set`"
+        )
     columns = {key: column(value) for key, value in project.items()} | {"created_at": iso(now)}
     tx.execute(
-        f"INSERT INTO projects ({', '.join(columns)}) VALUES ({', '.join(':' + key for key in columns)})", columns
+        f"INSERT INTO projects ({', '.join(columns)}) VALUES ({', '.join(':' + key for key in columns)})",
+        columns,
     )
     events.append(tx, "project.created", name, {"path": project["path"]}, actor=actor, now=now)
     return get_project(tx, name)
@@ -79,13 +85,16 @@ def edit(tx: Tx, name: str, changes: dict[str, Any], *, actor: str, now: datetim
         raise Conflict(f"a project called {new_name} exists", remedy="choose another name")
     if changes.get("archived_at") and row["runners"]:
         raise Conflict(
-            f"{name} has {row['runners']} living runners", remedy=f"`stratavore stop --project {name} --all` first"
+            f"{name} has {row['runners']} living runners",
+            remedy=f"`stratavore stop --project {name} --all` first",
         )
     values = {key: column(value) for key, value in changes.items() if key in _EDITABLE}
     if values:
         assignments = ", ".join(f"{key} = :{key}" for key in values)
         tx.execute(f"UPDATE projects SET {assignments} WHERE id = :id", {**values, "id": row["id"]})
-        events.append(tx, "project.edited", new_name, {"was": name, "changed": sorted(values)}, actor=actor, now=now)
+        events.append(
+            tx, "project.edited", new_name, {"was": name, "changed": sorted(values)}, actor=actor, now=now
+        )
     return get_project(tx, new_name)
 
 
@@ -98,12 +107,15 @@ def delete(tx: Tx, name: str, *, actor: str, now: datetime) -> list[str]:
     row = get_row(tx, name)
     if row["runners"]:
         raise Conflict(
-            f"{name} has {row['runners']} living runners", remedy=f"`stratavore stop --project {name} --all` first"
+            f"{name} has {row['runners']} living runners",
+            remedy=f"`stratavore stop --project {name} --all` first",
         )
     runners = [r["id"] for r in tx.all("SELECT id FROM runners WHERE project_id = ?", (row["id"],))]
     tx.execute("DELETE FROM runners WHERE project_id = ?", (row["id"],))
     tx.execute("DELETE FROM projects WHERE id = ?", (row["id"],))
-    events.append(tx, "project.deleted", name, {"path": row["path"], "runners": len(runners)}, actor=actor, now=now)
+    events.append(
+        tx, "project.deleted", name, {"path": row["path"], "runners": len(runners)}, actor=actor, now=now
+    )
     return runners
 
 
@@ -114,7 +126,9 @@ def take_slots(tx: Tx, project_id: int, count: int, *, partial: bool) -> int:
         QuotaExceeded: not all (with `partial`: none) are free.
         Conflict: the project is archived.
     """
-    row = tx.one("SELECT name, live_runners, max_runners, archived_at FROM projects WHERE id = ?", (project_id,))
+    row = tx.one(
+        "SELECT name, live_runners, max_runners, archived_at FROM projects WHERE id = ?", (project_id,)
+    )
     if row["archived_at"] is not None:
         raise Conflict(f"{row['name']} is archived", remedy=f"`stratavore projects unarchive {row['name']}`")
     free = max(0, row["max_runners"] - row["live_runners"])

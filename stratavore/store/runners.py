@@ -15,7 +15,7 @@ from stratavore.errors import Ambiguous, Conflict, NotFound
 from stratavore.lifecycle import State
 from stratavore.model import Desired, EndReason, RestartPolicy, Runner, ShimId
 from stratavore.store import events, projects
-from stratavore.store.database import Rows, Tx
+from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column, load
 
 
@@ -150,8 +150,8 @@ def resolve(rows: Rows, reference: str) -> str:
         return str(exact["id"])
     for living in (1, 0):
         found = rows.all(
-            "SELECT id, name FROM runners WHERE alive = :living AND (substr(id, 1, :n) = :r OR substr(name, 1, :n) = :r)"
-            " ORDER BY name LIMIT 9",
+            "SELECT id, name FROM runners WHERE alive = :living"
+            " AND (substr(id, 1, :n) = :r OR substr(name, 1, :n) = :r) ORDER BY name LIMIT 9",
             {"living": living, "n": len(reference), "r": reference},
         )
         if len(found) == 1:
@@ -197,10 +197,13 @@ def insert(tx: Tx, runner: dict[str, Any]) -> None:
     """
     if is_living_name(tx, runner["name"]):
         raise Conflict(
-            f"a runner called {runner['name']} lives", remedy=f"`stratavore attach {runner['name']}`, or another --name"
+            f"a runner called {runner['name']} lives",
+            remedy=f"`stratavore attach {runner['name']}`, or another --name",
         )
     values = {key: column(value) for key, value in runner.items()}
-    tx.execute(f"INSERT INTO runners ({', '.join(values)}) VALUES ({', '.join(':' + key for key in values)})", values)
+    tx.execute(
+        f"INSERT INTO runners ({', '.join(values)}) VALUES ({', '.join(':' + key for key in values)})", values
+    )
 
 
 def free_names(tx: Tx, project_id: int, count: int) -> list[str]:
@@ -245,11 +248,30 @@ def revive(tx: Tx, runner: Supervised) -> None:
     """Take a slot again for an ended runner; raises QuotaExceeded, or Conflict when its name has gone to another."""
     projects.take_slots(tx, runner.project_id, 1, partial=False)
     if is_living_name(tx, runner.name):
-        raise Conflict(f"another runner is called {runner.name} now", remedy="`stratavore rename` one of them")
+        raise Conflict(
+            f"another runner is called {runner.name} now", remedy="`stratavore rename` one of them"
+        )
     tx.execute(
         "UPDATE runners SET alive = 1, desired = 'running', failures = 0 WHERE id = ?",
         (runner.id,),
     )
+
+
+def lives_after_all(tx: Tx, runner_id: str) -> None:
+    """A run of it lives, though it had ended as far as was known: it holds a slot again, over quota or not."""
+    row = tx.one("SELECT name, project_id, alive FROM runners WHERE id = ?", (runner_id,))
+    if row["alive"]:
+        return
+    projects.book_slot(tx, row["project_id"])
+    tx.execute(
+        "UPDATE runners SET alive = 1, desired = 'running', name = ? WHERE id = ?",
+        (name_to_adopt(tx, row["name"], runner_id), runner_id),
+    )
+
+
+def name_to_adopt(tx: Tx, name: str, runner_id: str) -> str:
+    """`name`, with the id behind it if a living runner has that name."""
+    return f"{name[:53]}-{runner_id}" if is_living_name(tx, name) else name
 
 
 def schedule_retry(
@@ -294,7 +316,7 @@ def set_session(tx: Tx, runner_id: str, session_id: str) -> None:
 
 def rename(tx: Tx, runner_id: str, name: str, *, actor: str, now: datetime) -> None:
     """Give it another name; raises Conflict when a living runner has it."""
-    row = tx.one("SELECT name, alive FROM runners WHERE id = ?", (runner_id,))
+    row = _named(tx, runner_id)
     if row["name"] == name:
         return
     if row["alive"] and is_living_name(tx, name):
@@ -305,11 +327,19 @@ def rename(tx: Tx, runner_id: str, name: str, *, actor: str, now: datetime) -> N
 
 def remove(tx: Tx, runner_id: str, *, actor: str, now: datetime) -> None:
     """Forget an ended runner and its runs; raises Conflict while it lives."""
-    row = tx.one("SELECT name, alive FROM runners WHERE id = ?", (runner_id,))
+    row = _named(tx, runner_id)
     if row["alive"]:
         raise Conflict(f"{row['name']} is alive", remedy=f"`stratavore stop {row['name']}` first")
     tx.execute("DELETE FROM runners WHERE id = ?", (runner_id,))
     events.append(tx, "runner.removed", runner_id, {"name": row["name"]}, actor=actor, now=now)
+
+
+def _named(tx: Tx, runner_id: str) -> Row:
+    """Its name, and whether it lives; raises NotFound, for somebody may have removed it meanwhile."""
+    row = tx.one_or_none("SELECT name, alive FROM runners WHERE id = ?", (runner_id,))
+    if row is None:
+        raise NotFound(f"there is no runner {runner_id}")
+    return row
 
 
 def list_prunable(rows: Rows, *, before: datetime) -> list[str]:

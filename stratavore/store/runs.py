@@ -122,7 +122,9 @@ def advance(tx: Tx, run: RunRow, cause: Cause, *, actor: str, now: datetime, **f
     new = next_state(run.state, cause)
     if new in FINAL:
         facts = {"ended_at": now, **facts}
-    values = {name: iso(value) if isinstance(value, datetime) else column(value) for name, value in facts.items()}
+    values = {
+        name: iso(value) if isinstance(value, datetime) else column(value) for name, value in facts.items()
+    }
     assignments = "".join(f", {name} = :{name}" for name in values)
     moved = tx.execute(
         f"UPDATE runs SET state = :new{assignments} WHERE key = :key AND state = :old",
@@ -148,7 +150,6 @@ def list_runs(rows: Rows, runner_id: str, logs: Path) -> list[Run]:
 def list_unended(rows: Rows) -> list[RunRow]:
     """Every run that has not ended as far as the database knows."""
     return [load(RunRow, row) for row in rows.all(_RUN + "WHERE n.ended_at IS NULL")]
-
 
 
 def list_ended_logs(rows: Rows, logs: Path) -> list[str]:

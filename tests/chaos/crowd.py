@@ -67,11 +67,9 @@ class Crowd:
             )
             for number in range(size)
         ]
-        self._threads = [
-            threading.Thread(target=self._guarded, args=(self._launch_all, self.fates[::2])),
-            threading.Thread(target=self._guarded, args=(self._launch_all, self.fates[1::2])),
-            threading.Thread(target=self._guarded, args=(self._stop_all, [one for one in self.fates if one.is_stopped])),
-        ]
+        doomed = [fate for fate in self.fates if fate.is_stopped]
+        work = [(self._launch_all, self.fates[::2]), (self._launch_all, self.fates[1::2]), (self._stop_all, doomed)]
+        self._threads = [threading.Thread(target=self._guarded, args=each) for each in work]
 
     def begin(self) -> None:
         for thread in self._threads:

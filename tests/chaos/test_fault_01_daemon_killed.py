@@ -39,7 +39,7 @@ def check_chaos(house: House, crowd: Crowd) -> None:
     assert house.processes() == []
     assert house.free_slots() == len(crowd.fates)
     for fate in [one for one in crowd.fates if not one.is_stopped][:5]:
-        assert read_logs(house, fate).replace("\r\n".encode(), b"\n") == fate.text(fate.lines).replace(b"\r\n", b"\n")
+        assert read_logs(house, fate).replace(b"\r\n", b"\n") == fate.text(fate.lines).replace(b"\r\n", b"\n")
 
 
 @pytest.mark.timeout(180)

@@ -62,7 +62,9 @@ class House:
 
     def wait_for(self, name: str, is_so: Callable[[JSON], bool]) -> JSON:
         """The runner, as soon as this is true of it."""
-        return until(lambda: next(filter(is_so, [self.show(name)]), None), f"{name}: {is_so}", look=0.1)
+        return until(lambda: [seen for seen in [self.show(name)] if is_so(seen)], f"{name} is so", look=0.1)[
+            0
+        ]
 
     # What the agent shows and says
 
@@ -72,7 +74,7 @@ class House:
             self.until_status(runner, "idle")
             return
         words = KINDS[self.agent].prompt_words
-        until(lambda: words in self.screen(runner["name"]), f"{self.agent} at its prompt", look=0.3)
+        until(lambda: words in self.screen(runner["name"]), f"{self.agent} at its prompt", look=0.5)
         self._until_quiet(runner)
 
     def until_status(self, runner: JSON, *wanted: str) -> None:
@@ -93,7 +95,9 @@ class House:
 
     def until_logged(self, name: str, words: str) -> str:
         """The readable log, once it has these words."""
-        return until(lambda: next((t for t in [self.logs(name)] if words in t), None), f"{words!r} in logs", look=0.2)
+        return until(
+            lambda: [text for text in [self.logs(name)] if words in text], f"{words!r} in logs", look=0.2
+        )[0]
 
     def printed(self, runner: JSON) -> bytes:
         """The bytes that a run has printed so far."""

@@ -14,6 +14,7 @@ from tests.agents.terminal import Screen
 from tests.e2e.house import PATIENCE_SECONDS, House, until
 
 ROWS, COLUMNS = 30, 100
+MODES = "alternate_on cursor_flag insert_flag keypad_flag keypad_cursor_flag mouse_any_flag wrap_flag".split()
 DETACH = "\x1cd"
 
 
@@ -46,7 +47,12 @@ class Terminal:
 
     def until_seen(self, text: str) -> None:
         """Return once the screen shows the text."""
-        until(lambda: self._reads() and text in self.screen(), f"{text!r} on the screen", more=self.screen)
+
+        def is_seen() -> bool:
+            self._reads()
+            return text in self.screen()
+
+        until(is_seen, f"{text!r} on the screen", more=self.screen)
 
     def until_closed(self, *, exits: int = 0) -> None:
         """Return once the command has ended; the terminal must be set as it was."""
@@ -89,8 +95,6 @@ def terminal(house: House, *argv: str, cwd: Path | None = None) -> Iterator[Term
 class Tmux:
     """A tmux server of its own, with one window in which a shell runs."""
 
-    MODES = "alternate_on cursor_flag insert_flag keypad_flag keypad_cursor_flag mouse_any_flag wrap_flag".split()
-
     def __init__(self, house: House) -> None:
         self._socket = house.home / "tmux"
         self._environment = {**house.cli.environment, "LC_ALL": "C.UTF-8", "PS1": "shell> "}
@@ -99,7 +103,12 @@ class Tmux:
     def __call__(self, *arguments: str) -> str:
         command = [programs.path("tmux"), "-S", str(self._socket), *arguments]
         done = subprocess.run(
-            command, env=self._environment, check=True, capture_output=True, text=True, timeout=PATIENCE_SECONDS
+            command,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
         )
         return done.stdout
 
@@ -115,4 +124,4 @@ class Tmux:
 
     def modes(self) -> str:
         """How the window is set, as far as tmux tells."""
-        return self("display-message", "-p", " ".join(f"{name}=#{{{name}}}" for name in self.MODES))
+        return self("display-message", "-p", " ".join(f"{name}=#{{{name}}}" for name in MODES))

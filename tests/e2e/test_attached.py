@@ -47,7 +47,7 @@ def test_a_second_terminal_watches_or_takes_over(house: House) -> None:
     with terminal(house, "attach", "worker") as first:
         first.until_seen("❯")
         with terminal(house, "attach", "worker") as refused:
-            refused.until_seen("--takeover")
+            refused.until_seen("watch with `--read-only`")
             refused.until_closed(exits=4)
         with terminal(house, "attach", "--read-only", "worker") as watcher:
             watcher.until_seen("❯")

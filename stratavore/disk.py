@@ -1,0 +1,27 @@
+"""What the state directory holds on disk."""
+
+import os
+from pathlib import Path
+
+from stratavore.model import DiskUse
+
+
+def measure(state: Path) -> DiskUse:
+    """What the state directory holds, in bytes on disk: holes do not count."""
+    database = output = other = 0
+    by_runner: dict[str, int] = {}
+    for directory, _, names in os.walk(state):
+        for name in names:
+            try:
+                size = os.lstat(os.path.join(directory, name)).st_blocks * 512
+            except OSError:
+                continue
+            if directory == str(state) and name.startswith("state.db"):
+                database += size
+            elif directory.startswith(str(state / "logs")):
+                output += size
+                runner_id = name.partition(".")[0]
+                by_runner[runner_id] = by_runner.get(runner_id, 0) + size
+            else:
+                other += size
+    return DiskUse(database_bytes=database, output_bytes=output, other_bytes=other, by_runner=by_runner)

@@ -1,0 +1,115 @@
+"""Who asks, by the word of the kernel, and what a process inside a runner may do."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stratavore.auth import credentials, identify, permit
+from stratavore.context import Asker
+from stratavore.errors import Forbidden
+from stratavore.protocol import BY_NAME, ROUTES
+
+INSIDE = Asker("cli", os.getuid(), 4242, "k3m9x2abcd")
+OUTSIDE = Asker("cli", os.getuid(), 4242, None)
+READING = {
+    "status", "daemon_status", "list_projects", "get_project", "list_runners", "get_runner", "list_runs",
+    "explain_runner", "list_events", "disk_use",
+}  # fmt: skip
+"""Written by hand: a new route is changing until somebody has thought about it."""
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "door"))
+        listener.listen()
+        listener.settimeout(20)
+        yield listener
+
+
+def knock(door: socket.socket, *, under: str = "", env: dict[str, str] | None = None) -> socket.socket:
+    """The connection of a child process, which lives until it is read; `under` runs before it connects."""
+    code = f"import os,socket,sys;{under};s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);s.recv(1)"
+    subprocess.Popen([sys.executable, "-c", code, door.getsockname()], env=env)
+    connection, _ = door.accept()
+    return connection
+
+
+def test_the_kernel_says_who_is_at_the_other_end(door: socket.socket) -> None:
+    with knock(door) as connection:
+        pid, uid = credentials(connection)
+        assert uid == os.getuid()
+        assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(sys.executable.encode())
+
+
+def test_whoever_lives_outside_of_all_runners_has_full_rights(door: socket.socket) -> None:
+    with knock(door) as connection:
+        pid, uid = credentials(connection)
+        assert identify(connection, "cli", {1 << 30}) == Asker("cli", uid, pid, None)
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_whoever_lives_below_a_shim_is_its_runner(door: socket.socket, depth: int) -> None:
+    """This process stands for the shim; each fork is a generation."""
+    forks = f"[os.fork() and os._exit(os.wait()[1]) for _ in range({depth - 1})]"
+    with knock(door, under=forks, env={"STRATAVORE_RUNNER": "k3m9x2abcd"}) as connection:
+        asker = identify(connection, "cli", {os.getpid()})
+        assert asker.runner == "k3m9x2abcd"
+
+
+def test_whoever_lives_below_a_shim_without_a_mark_is_some_runner(door: socket.socket) -> None:
+    """`env -i stratavore stop --all` does not help."""
+    with knock(door, env={}) as connection:
+        assert identify(connection, "cli", {os.getpid()}).runner == "unknown"
+
+
+def test_whoever_has_gone_already_cannot_be_told_from_a_runner(door: socket.socket) -> None:
+    """It sends its request and ends; whose child it was, nobody can tell any more."""
+    code = "import socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", code, door.getsockname()], check=True)
+    connection, _ = door.accept()
+    with connection:
+        asker = identify(connection, "cli", {os.getpid()})
+        assert asker.runner == "unknown"
+        with pytest.raises(Forbidden):
+            permit(asker, BY_NAME["stop_runners"], runners_may_control=False)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_another_user_is_refused(door: socket.socket) -> None:
+    os.chmod(door.getsockname(), 0o777)
+    for parent in Path(door.getsockname()).parents[:-1]:
+        if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/pytest"):
+            os.chmod(parent, 0o755)
+    with (
+        knock(door, under="os.setresuid(65534,65534,65534)") as connection,
+        pytest.raises(Forbidden, match="uid 0, not 65534"),
+    ):
+        identify(connection, "cli", set())
+
+
+def test_the_reading_routes_are_these() -> None:
+    assert {route.name for route in ROUTES if route.reads} == READING
+    assert {route.name for route in ROUTES if route.method == "GET"} == READING
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_inside_a_runner_one_may_read_and_no_more(route: object) -> None:
+    found = BY_NAME[route.name]  # type: ignore[attr-defined]
+    permit(OUTSIDE, found, runners_may_control=False)
+    permit(INSIDE, found, runners_may_control=True)
+    if found.name in READING:
+        permit(INSIDE, found, runners_may_control=False)
+        return
+    with pytest.raises(Forbidden, match=f"{found.name} was asked from inside runner k3m9x2abcd"):
+        permit(INSIDE, found, runners_may_control=False)
+
+
+def test_an_actor_reads_well_in_the_log() -> None:
+    assert str(OUTSIDE) == f"cli uid={os.getuid()} pid=4242"
+    assert str(INSIDE) == f"cli uid={os.getuid()} pid=4242 runner=k3m9x2abcd"

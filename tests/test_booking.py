@@ -1,0 +1,363 @@
+"""What was learned, written down: each fact once, an end together with what follows it."""
+
+from typing import Any
+
+import pytest
+
+from stratavore import booking
+from stratavore.booking import End, Label
+from stratavore.errors import NotFound
+from stratavore.lifecycle import FINAL, LIVE, Cause, State
+from stratavore.model import Desired, EndReason, RestartPolicy
+from stratavore.process import Identity
+from stratavore.restart import Pace
+from stratavore.shim.client import ExitRecord
+from stratavore.store import projects, runners, runs
+from stratavore.store.runners import Supervised
+from tests.books import ACTOR, BOOT, MOMENT, NOW, Books, later
+
+PACE = Pace(first=1.0, longest=300.0, jitter=0.1, healthy_after=600.0)
+WHO = Identity(BOOT, 4242, 100)
+MS = int(NOW.timestamp() * 1000)
+
+
+def end_of(row: Supervised, *, good: bool | None = None, out_of_memory: bool = False, **fields: Any) -> End:
+    record = ExitRecord(
+        key=row.key,
+        label=Label.of(row, "/p").write(),
+        pid=WHO.pid,
+        start_time=WHO.start_time,
+        boot_id=BOOT,
+        exit_code=0,
+        exit_signal=None,
+        utime_seconds=1.5,
+        stime_seconds=0.25,
+        max_rss_bytes=1 << 20,
+        output_bytes=77,
+        dropped_bytes=0,
+        started_at=MS,
+        ended_at=MS + 2000,
+        stop_by=None,
+    )._replace(**fields)
+    is_good = record.exit_code == 0 if good is None else good
+    return End(record, is_good, out_of_memory, "the last line")
+
+
+def book_end(books: Books, row: Supervised, **fields: Any) -> bool:
+    end = end_of(row, **fields)
+    return books.do(lambda tx: booking.book_end(tx, end, MOMENT, PACE))
+
+
+def book_lost(books: Books, row: Supervised) -> None:
+    books.do(lambda tx: booking.book_lost(tx, row.key, EndReason.SHIM_DIED, "why", MOMENT, PACE))
+
+
+def book_not_started(books: Books, row: Supervised) -> None:
+    books.do(lambda tx: booking.book_not_started(tx, row.key, "why", MOMENT, PACE))
+
+
+def book_spawned(books: Books, row: Supervised) -> None:
+    books.do(lambda tx: booking.book_spawned(tx, row.key, WHO, ["true"], MOMENT))
+
+
+def ask_stop(books: Books, row: Supervised, reason: EndReason = EndReason.STOPPED, by: str = ACTOR) -> None:
+    """As the verb does: the wish and the change are one transaction."""
+
+    def wish(tx: Any) -> None:
+        runners.want(tx, row.id, Desired.STOPPED)
+        booking.ask_stop(tx, row, reason, actor=by, now=NOW)
+
+    books.do(wish)
+
+
+class TestEveryFactOnce:
+    """Whoever saw something books it; all of these may run twice, in any order."""
+
+    @pytest.mark.parametrize(
+        ("state", "first"),
+        [
+            *((state, first) for state in sorted(LIVE) for first in (book_end, book_lost)),
+            (State.STARTING, book_not_started),
+            (State.STOPPING, book_not_started),
+        ],
+    )
+    @pytest.mark.parametrize("second", [book_end, book_lost, book_not_started, book_spawned])
+    def test_the_first_end_stays(self, books: Books, state: State, first: Any, second: Any) -> None:
+        row = books.runner_in(state)
+        first(books, row)
+        before, told = books.rows.all("SELECT * FROM runs"), books.events()
+        assert books.run(row.key).state in FINAL
+        assert books.slots() == 0
+        second(books, row)
+        assert books.rows.all("SELECT * FROM runs") == before
+        assert books.events() == told
+        assert books.slots() == 0
+
+    def test_a_process_is_booked_once(self, books: Books) -> None:
+        row = books.runner()
+        book_spawned(books, row)
+        book_spawned(books, row)
+        assert books.told(row.id) == ["runner.launched", "runner.started"]
+        row = books.supervised(row.id)
+        assert (row.state, row.pid, row.start_time, row.boot_id, row.argv) == (
+            State.RUNNING, 4242, 100, BOOT, ["true"],
+        )  # fmt: skip
+
+    def test_an_end_that_comes_before_its_beginning_books_both(self, books: Books) -> None:
+        row = books.runner()
+        book_end(books, row, exit_code=3)
+        book_spawned(books, row)
+        assert books.told(row.id) == ["runner.launched", "runner.started", "runner.failed"]
+        assert books.supervised(row.id).pid == 4242
+
+    @pytest.mark.parametrize(
+        ("state", "cause", "is_booked"),
+        [
+            (State.RUNNING, Cause.PAUSED, True),
+            (State.PAUSED, Cause.UNPAUSED, True),
+            (State.PAUSED, Cause.PAUSED, False),
+            (State.RUNNING, Cause.UNPAUSED, False),
+            (State.STOPPING, Cause.PAUSED, False),
+            (State.FAILED, Cause.UNPAUSED, False),
+        ],
+    )
+    def test_a_pause_is_booked_where_it_is_news(
+        self, books: Books, state: State, cause: Cause, is_booked: bool
+    ) -> None:
+        row = books.runner_in(state)
+        books.do(lambda tx: booking.book_paused(tx, row.key, cause, MOMENT))
+        assert (books.run(row.key).state is not state) == is_booked
+
+    def test_what_there_is_not_is_not_found(self, books: Books) -> None:
+        for book in (
+            lambda tx: booking.book_spawned(tx, "ghost.1", WHO, [], MOMENT),
+            lambda tx: booking.book_lost(tx, "ghost.1", EndReason.VANISHED, "", MOMENT, PACE),
+        ):
+            with pytest.raises(NotFound):
+                books.do(book)
+
+
+class TestHowItEnded:
+    """The state, the reason and the line for people."""
+
+    @pytest.mark.parametrize(
+        ("fields", "state", "reason", "detail"),
+        [
+            ({"exit_code": 0}, State.TERMINATED, "exited", "exit code 0"),
+            ({"exit_code": 3}, State.FAILED, "exited", "exit code 3"),
+            ({"exit_code": 0, "good": False}, State.FAILED, "exited", "exit code 0"),
+            ({"exit_code": 3, "good": True}, State.TERMINATED, "exited", "exit code 3"),
+            ({"exit_code": None, "exit_signal": 11}, State.FAILED, "signaled", "signal 11, sent by nobody we know"),
+            ({"exit_code": None, "exit_signal": 9}, State.FAILED, "signaled", "signal 9, sent by nobody we know"),
+            (
+                {"exit_code": None, "exit_signal": 9, "out_of_memory": True},
+                State.FAILED, "out_of_memory", "signal 9: the kernel ran out of memory and killed it",
+            ),
+        ],
+    )  # fmt: skip
+    def test_by_itself(
+        self, books: Books, fields: dict[str, Any], state: State, reason: str, detail: str
+    ) -> None:
+        row = books.runner_in(State.RUNNING)
+        book_end(books, row, **fields)
+        found = books.rows.one("SELECT * FROM runs")
+        assert (found["state"], found["end_reason"], found["end_detail"]) == (state, reason, detail)
+        assert (found["exit_code"], found["exit_signal"]) == (
+            fields["exit_code"], fields.get("exit_signal"),
+        )  # fmt: skip
+        assert (found["output_bytes"], found["last_line"], found["cpu_seconds"], found["max_rss_bytes"]) == (
+            77, "the last line", 1.75, 1 << 20,
+        )  # fmt: skip
+
+    @pytest.mark.parametrize("exit_code", [0, 3, 143])
+    def test_as_it_was_asked_to(self, books: Books, exit_code: int) -> None:
+        row = books.runner_in(State.RUNNING)
+        ask_stop(books, row)
+        book_end(books, row, exit_code=exit_code)
+        found = books.rows.one("SELECT * FROM runs")
+        assert (found["state"], found["end_reason"], found["ended_by"]) == ("terminated", "stopped", ACTOR)
+        assert found["end_detail"] == f"exit code {exit_code}; asked by {ACTOR}"
+        assert books.events()[-1].actor == ACTOR
+
+    def test_killed_after_a_stop_that_took_too_long(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING)
+        ask_stop(books, row)
+        ask_stop(books, row, EndReason.KILLED, by="another")
+        book_end(books, row, exit_code=None, exit_signal=9)
+        found = books.rows.one("SELECT * FROM runs")
+        assert (found["state"], found["end_reason"], found["ended_by"]) == ("terminated", "killed", "another")
+
+    def test_a_kill_is_not_taken_back(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING)
+        ask_stop(books, row, EndReason.KILLED)
+        ask_stop(books, row, EndReason.STOPPED, by="another")
+        assert books.run(row.key).stop_reason is EndReason.KILLED
+
+    def test_unknown_is_lost_and_has_no_code(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING)
+        book_lost(books, row)
+        found = books.rows.one("SELECT * FROM runs")
+        assert (found["state"], found["exit_code"], found["exit_signal"]) == ("lost", None, None)
+
+    def test_it_could_not_start(self, books: Books) -> None:
+        row = books.runner()
+        book_not_started(books, row)
+        found = books.rows.one("SELECT * FROM runs")
+        assert (found["state"], found["end_reason"], found["pid"]) == ("failed", "not_started", None)
+
+    def test_it_was_stopped_before_it_started(self, books: Books) -> None:
+        row = books.runner()
+        ask_stop(books, row)
+        book_not_started(books, row)
+        found = books.rows.one("SELECT * FROM runs")
+        assert (found["state"], found["end_reason"]) == ("terminated", "stopped")
+
+
+class TestWhatFollows:
+    """The slot is given back, or a run is due, in the transaction of the end."""
+
+    def test_nothing(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING)
+        assert not book_end(books, row)
+        assert (books.slots(), books.supervised(row.id).alive) == (0, False)
+
+    def test_a_run_after_a_pause(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ALWAYS)
+        assert book_end(books, row)
+        row = books.supervised(row.id)
+        assert (row.retry_at_boottime, row.retry_boot_id, row.failures) == (MOMENT.boottime + 1, BOOT, 1)
+        assert (books.slots(), row.alive) == (1, True)
+        assert books.told(row.id)[-2:] == ["runner.stopped", "runner.backing_off"]
+
+    def test_the_breaker_opens_once_and_is_told_once(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ON_FAILURE, max_restarts=0)
+        for _ in range(3):
+            book_end(books, row, exit_code=1)
+        assert books.told(row.id).count("runner.gave_up") == 1
+        assert books.slots() == 0
+
+    def test_after_a_healthy_run_the_count_begins_anew(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ON_FAILURE, failures=3)
+        assert book_end(books, row, exit_code=1, ended_at=MS + 600_000)
+        assert books.supervised(row.id).failures == 1
+
+    def test_a_long_life_counts_for_what_was_lost_too(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ON_FAILURE, failures=3)
+        moment = later(601)
+        books.do(lambda tx: booking.book_lost(tx, row.key, EndReason.SHIM_DIED, "why", moment, PACE))
+        assert books.supervised(row.id).failures == 1
+
+    @pytest.mark.parametrize("policy", RestartPolicy)
+    @pytest.mark.parametrize("state", sorted(LIVE - {State.STOPPING}))
+    @pytest.mark.parametrize("book", [book_end, book_lost, book_not_started])
+    def test_what_a_person_stopped_stays_down(
+        self, books: Books, policy: RestartPolicy, state: State, book: Any
+    ) -> None:
+        row = books.runner_in(state, restart_policy=policy)
+        ask_stop(books, row)
+        book(books, row)
+        row = books.supervised(row.id)
+        assert (row.alive, row.retry_at_boottime, books.slots()) == (False, None, 0)
+
+    @pytest.mark.parametrize("policy", RestartPolicy)
+    def test_so_does_what_was_stopped_past_the_database(self, books: Books, policy: RestartPolicy) -> None:
+        """The disk was full: the wish went straight to the shim, and its record is all that tells of it."""
+        row = books.runner_in(State.RUNNING, restart_policy=policy)
+        assert not book_end(books, row, exit_code=None, exit_signal=15, stop_by="cli uid=7 pid=9")
+        row = books.supervised(row.id)
+        assert (row.state, row.end_reason, row.alive) == (State.TERMINATED, EndReason.STOPPED, False)
+        assert row.desired is Desired.STOPPED
+        assert books.rows.scalar("SELECT ended_by FROM runs") == "cli uid=7 pid=9"
+        assert books.told(row.id)[-2:] == ["runner.stop_asked", "runner.stopped"]
+
+    def test_the_next_run_is_begun_once(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ALWAYS)
+        book_end(books, row)
+        row = books.supervised(row.id)
+        for _ in range(2):
+            books.do(lambda tx: booking.begin_again(tx, row, "shim2", now=NOW))
+        again = books.supervised(row.id)
+        assert (again.run, again.state, again.shim, again.restarts) == (2, State.STARTING, "shim2", 1)
+        assert books.told(row.id)[-1] == "runner.relaunched"
+
+    def test_the_next_run_is_not_begun_when_it_was_stopped_meanwhile(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ALWAYS)
+        book_end(books, row)
+        row = books.supervised(row.id)
+        books.do(lambda tx: runners.want(tx, row.id, Desired.STOPPED))
+        books.do(lambda tx: booking.begin_again(tx, row, "shim2", now=NOW))
+        assert books.supervised(row.id).run == 1
+
+
+class TestAdoption:
+    """A live key that the database does not know is taken in, never killed."""
+
+    def test_all_that_the_label_tells_comes_back(self, books: Books, tmp_path: Any) -> None:
+        row = books.runner(
+            restart_policy=RestartPolicy.ALWAYS, umask=0o077, prompt="p", session_id="s", max_seconds=9.0
+        )
+        label = Label.of(row, "/p").write()
+        with Books.open(tmp_path / "another" / "state.db") as other:
+            other.sql("DELETE FROM projects")
+            assert other.do(lambda tx: booking.adopt(tx, label, WHO, MOMENT)) == row.id
+            back = other.supervised(row.id)
+            same = "id name project agent restart_policy max_restarts tty extra_argv cwd umask prompt session_id run key"
+            for field in [*same.split(), "shim", "max_seconds", "stop_grace_seconds", "desired", "alive"]:
+                assert getattr(back, field) == getattr(row, field), field
+            assert (back.state, back.pid, back.boot_id) == (State.RUNNING, WHO.pid, BOOT)
+            assert projects.get_project(other.rows, "p").path == "/p"
+            assert other.slots() == 1
+            assert other.told(row.id) == ["runner.launched", "runner.adopted", "runner.started"]
+
+    def test_what_is_known_is_not_taken_in(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING)
+        label = Label.of(row, "/p").write()
+        before = books.events()
+        assert books.do(lambda tx: booking.adopt(tx, label, WHO, MOMENT)) is None
+        assert books.events() == before
+
+    def test_over_quota_too(self, books: Books) -> None:
+        label = self.forgotten(books)
+        for _ in range(5):
+            books.runner()
+        books.do(lambda tx: booking.adopt(tx, label, WHO, MOMENT))
+        assert books.slots() == 6
+
+    def test_with_another_name_when_its_own_has_gone_to_another(self, books: Books) -> None:
+        label = self.forgotten(books, name="web")
+        books.runner(name="web")
+        taken = books.do(lambda tx: booking.adopt(tx, label, WHO, MOMENT))
+        assert taken is not None
+        assert books.supervised(taken).name == f"web-{taken}"
+
+    def test_an_end_that_nobody_knows_of_is_booked_with_its_beginning(self, books: Books) -> None:
+        row = books.runner()
+        end = end_of(row, exit_code=3)
+        self.forget(books, row)
+        books.do(lambda tx: booking.book_end(tx, end, MOMENT, PACE))
+        assert books.supervised(row.id).state is State.FAILED
+        assert books.slots() == 0
+
+    def test_a_run_newer_than_the_database_makes_its_runner_live_again(self, books: Books) -> None:
+        """An older backup was restored: there the runner had ended, but its next run lives."""
+        row = books.runner_in(State.FAILED)
+        books.do(lambda tx: runners.settle(tx, row.id))
+        label = Label.read(Label.of(row, "/p").write())
+        newer = Label(row.id, row.name, row.project, "/p", 2, "shim2", label.columns).write()
+        assert books.do(lambda tx: booking.adopt(tx, newer, WHO, MOMENT)) == row.id
+        row = books.supervised(row.id)
+        assert (row.run, row.state, row.alive, row.desired) == (2, State.RUNNING, True, Desired.RUNNING)
+        assert books.slots() == 1
+        book_end(books, row)
+        assert books.slots() == 0
+
+    def forgotten(self, books: Books, **columns: Any) -> str:
+        """The label of a runner that is in the database no more."""
+        row = books.runner(**columns)
+        self.forget(books, row)
+        return Label.of(row, "/p").write()
+
+    def forget(self, books: Books, row: Supervised) -> None:
+        books.do(lambda tx: runners.settle(tx, row.id))
+        books.sql("DELETE FROM runners WHERE id = ?", row.id)
+        assert not runs.exists(books.rows, row.key)
