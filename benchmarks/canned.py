@@ -15,8 +15,9 @@ from benchmarks import processes
 from benchmarks.bench import ROOT, environment
 from benchmarks.measure import wait_until
 from stratavore import control
-from stratavore.control import PREFIX, VERSION_HEADER
+from stratavore.control import VERSION_HEADER
 from stratavore.paths import Paths
+from stratavore.routes import PREFIX
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def _bare(place: Path, batch: int, seconds: float) -> Figure:
 
 @contextmanager
 def slow_disk(seconds: float) -> Iterator[None]:
-    """Every sync of SQLite in this process takes so much longer."""
+    """Every sync of SQLite in this process takes so much longer, on connections opened meanwhile."""
 
     class File(apsw.VFSFile):
         def xSync(self, flags: int) -> None:  # noqa: N802 - SQLite's name

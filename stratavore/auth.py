@@ -36,7 +36,8 @@ def identify(sock: socket.socket, channel: str, shim_pids: Collection[int]) -> A
             f"this daemon belongs to uid {os.getuid()}, not {uid}", remedy="start a daemon of your own"
         )
     chain = process.ancestors(pid)
-    if not any(ancestor in shim_pids for ancestor in chain):
+    # One that has gone already may have been anybody's child: it gets no rights by hurrying.
+    if chain and not any(ancestor in shim_pids for ancestor in chain):
         return Asker(channel, uid, pid, None)
     marks = (process.mark_of(ancestor) for ancestor in chain)
     return Asker(channel, uid, pid, next((mark for mark in marks if mark), "unknown"))

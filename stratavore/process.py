@@ -101,12 +101,16 @@ def seconds_since_start(start_time: int, boottime: float) -> float:
 
 
 def ancestors(pid: int) -> list[int]:
-    """The pid, its parent, and so on up to init."""
-    chain = []
-    while pid > 0 and pid not in chain and (found := stat(pid)) is not None:
-        chain.append(pid)
-        pid = found.ppid
-    return chain
+    """The pid, its parent, and so on up to init; nothing if it is gone, or cannot be seen from here."""
+    for _ in range(3):  # a parent that ends meanwhile breaks the chain, and leaves its child to another
+        chain: list[int] = []
+        at = pid
+        while at > 0 and at not in chain and (found := stat(at)) is not None:
+            chain.append(at)
+            at = found.ppid
+        if at == 0:
+            return chain
+    return []
 
 
 def marked(runner_ids: Collection[str]) -> dict[str, list[Identity]]:

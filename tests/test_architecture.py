@@ -21,8 +21,8 @@ LONGEST_FILE = 400
 LONG_FILES: Mapping[str, str] = {}
 """Files that may be longer, each with the reason."""
 
-LARGEST_SHIM = 1000
-"""Lines of code of the processes that hold terminals: they are never upgraded in place, so they must be simple."""
+LARGEST_SHIM = 1500
+"""Lines of code of the processes that hold terminals: they are never upgraded in place, so they must be simple (ADR 2)."""
 
 OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("api",),

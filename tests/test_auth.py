@@ -1,10 +1,12 @@
 """Who asks, by the word of the kernel, and what a process inside a runner may do."""
 
 import os
+import secrets
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,21 +25,32 @@ READING = {
 """Written by hand: a new route is changing until somebody has thought about it."""
 
 
+CONNECT = "s = socket.socket(socket.AF_UNIX); s.connect(chr(0) + sys.argv[1])"
+
+
 @pytest.fixture
-def door(tmp_path: Path) -> Iterator[socket.socket]:
+def door() -> Iterator[socket.socket]:
+    """A listener in the abstract namespace: whoever may, by the rights of files, is no question here."""
     with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "door"))
+        listener.bind("\0stratavore-" + secrets.token_hex(8))
         listener.listen()
         listener.settimeout(20)
         yield listener
 
 
-def knock(door: socket.socket, *, under: str = "", env: dict[str, str] | None = None) -> socket.socket:
-    """The connection of a child process, which lives until it is read; `under` runs before it connects."""
-    code = f"import os,socket,sys;{under};s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1]);s.recv(1)"
-    subprocess.Popen([sys.executable, "-c", code, door.getsockname()], env=env)
-    connection, _ = door.accept()
-    return connection
+@contextmanager
+def knock(
+    door: socket.socket, *, first: str = "pass", then: str = "s.recv(1)", env: dict[str, str] | None = None
+) -> Iterator[socket.socket]:
+    """The connection of a child process, which lives until the connection is closed."""
+    code = f"import os, socket, sys; {first}; {CONNECT}; {then}"
+    name = door.getsockname()[1:].decode()
+    with subprocess.Popen([sys.executable, "-c", code, name], env=env) as child:
+        connection, _ = door.accept()
+        if then == "pass":
+            child.wait(20)
+        with connection:
+            yield connection
 
 
 def test_the_kernel_says_who_is_at_the_other_end(door: socket.socket) -> None:
@@ -56,8 +69,8 @@ def test_whoever_lives_outside_of_all_runners_has_full_rights(door: socket.socke
 @pytest.mark.parametrize("depth", [1, 3])
 def test_whoever_lives_below_a_shim_is_its_runner(door: socket.socket, depth: int) -> None:
     """This process stands for the shim; each fork is a generation."""
-    forks = f"[os.fork() and os._exit(os.wait()[1]) for _ in range({depth - 1})]"
-    with knock(door, under=forks, env={"STRATAVORE_RUNNER": "k3m9x2abcd"}) as connection:
+    forks = f"[os.fork() and os._exit(os.wait()[1] >> 8) for _ in range({depth - 1})]"
+    with knock(door, first=forks, env={"STRATAVORE_RUNNER": "k3m9x2abcd"}) as connection:
         asker = identify(connection, "cli", {os.getpid()})
         assert asker.runner == "k3m9x2abcd"
 
@@ -70,10 +83,7 @@ def test_whoever_lives_below_a_shim_without_a_mark_is_some_runner(door: socket.s
 
 def test_whoever_has_gone_already_cannot_be_told_from_a_runner(door: socket.socket) -> None:
     """It sends its request and ends; whose child it was, nobody can tell any more."""
-    code = "import socket,sys;s=socket.socket(socket.AF_UNIX);s.connect(sys.argv[1])"
-    subprocess.run([sys.executable, "-c", code, door.getsockname()], check=True)
-    connection, _ = door.accept()
-    with connection:
+    with knock(door, then="pass") as connection:
         asker = identify(connection, "cli", {os.getpid()})
         assert asker.runner == "unknown"
         with pytest.raises(Forbidden):
@@ -82,12 +92,8 @@ def test_whoever_has_gone_already_cannot_be_told_from_a_runner(door: socket.sock
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
 def test_another_user_is_refused(door: socket.socket) -> None:
-    os.chmod(door.getsockname(), 0o777)
-    for parent in Path(door.getsockname()).parents[:-1]:
-        if parent.stat().st_uid == os.getuid() and str(parent).startswith("/tmp/pytest"):
-            os.chmod(parent, 0o755)
     with (
-        knock(door, under="os.setresuid(65534,65534,65534)") as connection,
+        knock(door, first="os.setresuid(65534,65534,65534)") as connection,
         pytest.raises(Forbidden, match="uid 0, not 65534"),
     ):
         identify(connection, "cli", set())

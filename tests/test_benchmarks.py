@@ -66,12 +66,6 @@ def test_a_flood_is_counted_to_the_byte(tmp_path: Path) -> None:
     assert rows["flood"]["ours"]["value"] > 0
 
 
-def test_a_slow_disk_is_slow(tmp_path: Path) -> None:
-    """Each commit of the only asker waits for it."""
-    rows = measured(tmp_path, "store-slow", "store-commits")
-    assert rows["store-slow"]["floor"]["value"] > 0
-
-
 def test_a_row_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no such row: nonsense"):
         measured(tmp_path, "nonsense")

@@ -23,6 +23,7 @@ from stratavore.shim.wire import Json
 
 _TURN_BYTES = 1 << 18
 _READ_BYTES = 1 << 14
+_SHORT_BYTES = 1 << 10
 _DRAIN_SECONDS = 2.0
 _REPAINT_SECONDS = 0.05
 _SWEEP_SECONDS = 0.05
@@ -178,12 +179,14 @@ class Run:
             self._drain()
 
     def _drain(self) -> None:
-        chunks, room = [], _TURN_BYTES
+        chunks, room, chunk = [], _TURN_BYTES, b""
         try:
             while room > 0 and (chunk := os.read(self._fd, _READ_BYTES)):
                 chunks.append(chunk)
                 room -= len(chunk)
-            self._at_end = room > 0
+                if len(chunk) < _SHORT_BYTES:
+                    break  # most likely that was all; if it was not, epoll says so
+            self._at_end = not chunk
         except BlockingIOError:
             self._at_end = False
         except OSError:  # EIO: nobody has the terminal open

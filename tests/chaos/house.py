@@ -28,6 +28,7 @@ from stratavore.store.lock import last_holder
 T = TypeVar("T")
 MARK = "CHAOS_HOUSE"
 DEADLINE_SECONDS = 20.0
+DAEMON = ("-m", "stratavore", "daemon", "run")
 RETURN_SECONDS = 5.0
 """So long after each return the states may differ from reality."""
 LIVE_STATES = frozenset({"running", "paused", "stopping"})
@@ -92,9 +93,7 @@ class House:
 
     # The daemon
 
-    def begin(
-        self, *, entry: Iterable[str] = ("-m", "stratavore", "daemon", "run"), **environment: str
-    ) -> subprocess.Popen[bytes]:
+    def begin(self, *, entry: Iterable[str] = DAEMON, **environment: str) -> subprocess.Popen[bytes]:
         """Start a daemon and look no further."""
         self.home.mkdir(mode=0o700, exist_ok=True)
         with open(self.paths.log, "ab") as log:
@@ -106,9 +105,7 @@ class House:
         self._children.append(child)
         return child
 
-    def start(
-        self, *, entry: Iterable[str] = ("-m", "stratavore", "daemon", "run"), **environment: str
-    ) -> subprocess.Popen[bytes]:
+    def start(self, *, entry: Iterable[str] = DAEMON, **environment: str) -> subprocess.Popen[bytes]:
         """Start a daemon; it answers when this returns."""
         child = self.begin(entry=entry, **environment)
         until(lambda: self.answers() or child.poll() is not None, why="a daemon that answers")

@@ -11,7 +11,7 @@ import pytest
 
 import stratavore
 from stratavore.errors import DaemonUnreachable
-from tests.chaos.house import House, until
+from tests.chaos.house import DAEMON, FINAL_STATES, House, until
 
 LAUNCH = {
     # Where the daemon dies: whether the wish was committed by then.
@@ -72,18 +72,22 @@ def commits_at_rest(house: House, trace: Path) -> int:
 
 @pytest.mark.parametrize("place", LAUNCH)
 def test_fault_02_killed_in_a_launch(house: House, tmp_path: Path, place: str) -> None:
+    kill_in_a_launch(house, tmp_path, place)
+
+
+def kill_in_a_launch(house: House, tmp_path: Path, place: str, entry: tuple[str, ...] = DAEMON) -> None:
     house.start()
     house.project(max_runners=3)
     house.kill_daemon()
     nth = commits_at_rest(house, tmp_path / "trace") + 1 if place.startswith("store.") else 1
-    child = house.start(STRATAVORE_FAILPOINTS=f"{place}=kill@{nth}")
+    child = house.start(entry=entry, STRATAVORE_FAILPOINTS=f"{place}=kill@{nth}")
     with suppress(DaemonUnreachable):
         house.launch("sleep", "60", name="wanted")
     assert child.wait(20) == -9, f"{place} was not passed"
 
     house.cli("daemon", "start")
     known = house.runners()
-    assert len(known) == LAUNCH[place]
+    assert len(known) == LAUNCH[place], "what was accepted, and what runs"
     for runner in known:
         house.becomes(runner.id, "running")
     house.agrees()
@@ -94,6 +98,10 @@ def test_fault_02_killed_in_a_launch(house: House, tmp_path: Path, place: str) -
 
 @pytest.mark.parametrize("place", STOP)
 def test_fault_02_killed_in_a_stop(house: House, tmp_path: Path, place: str) -> None:
+    kill_in_a_stop(house, tmp_path, place)
+
+
+def kill_in_a_stop(house: House, tmp_path: Path, place: str, entry: tuple[str, ...] = DAEMON) -> None:
     house.start()
     house.project(max_runners=3)
     runner = house.launch("sh", "-c", "trap 'exit 9' TERM; echo ready; while :; do read line; done")
@@ -105,7 +113,7 @@ def test_fault_02_killed_in_a_stop(house: House, tmp_path: Path, place: str) -> 
         armed = f"trace:{tmp_path / 'trace'};{place}=kill@{commits_at_rest(house, tmp_path / 'trace') + 1}"
     else:
         armed = f"{place}=kill"
-    child = house.begin(STRATAVORE_FAILPOINTS=armed)
+    child = house.begin(entry=entry, STRATAVORE_FAILPOINTS=armed)
     until(lambda: house.answers() or child.poll() is not None, why="a daemon, or its death")
     accepted = False
     with suppress(DaemonUnreachable):
@@ -118,8 +126,8 @@ def test_fault_02_killed_in_a_stop(house: House, tmp_path: Path, place: str) -> 
     house.returns(than=killed)
     house.agrees()
     if accepted or STOP[place]:
-        ended = house.becomes(runner.id, "terminated")
-        assert (ended.exit_code, ended.end_reason) == (9, "stopped")
+        ended = house.becomes(runner.id, *FINAL_STATES)
+        assert (ended.exit_code, ended.end_reason) == (9, "stopped"), "its end, as it was"
     elif house.runner(runner.id).desired == "running":
         house.client.stop_runners(runner.id)
         house.becomes(runner.id, "terminated")

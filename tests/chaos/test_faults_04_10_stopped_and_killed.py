@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from stratavore.shim.client import is_locked
-from tests.chaos.house import House, is_alive, until
+from tests.chaos.house import DAEMON, House, is_alive, until
 
 COUNT = "n=0; while :; do n=$((n + 1)); echo line $n; sleep 0.1; done"
 # Deaf to whatever is not KILL. It tells if another copy of it lives while it does.
@@ -96,15 +96,18 @@ def test_fault_05_a_killed_shim_loses_its_runners_and_no_others(tmp_path: Path) 
 
 
 def test_fault_05_what_outlives_its_shim_is_ended_before_a_second_copy(inhabited: House) -> None:
-    house = inhabited
+    outlive_a_shim(inhabited)
+
+
+def outlive_a_shim(house: House) -> None:
     runner = house.launch("sh", "-c", DEAF, tty=False, restart_policy="always")
     first = house.becomes(runner.id, "running").pid or 0
     until(lambda: (house.folder / "pid").exists(), why="the program to have begun")
     os.kill(house.shim_pids()[house.shim_of(runner.id)], signal.SIGKILL)
     until(lambda: house.runner(runner.id).run == 2 and house.runner(runner.id).state == "running", why="a restart")
     until(lambda: int((house.folder / "pid").read_text() or first) != first, why="the second copy to have begun")
-    assert not is_alive(first)
-    assert not (house.folder / "witness").exists()
+    assert not is_alive(first), "two copies live"
+    assert not (house.folder / "witness").exists(), "two copies lived"
     house.agrees()
 
 
@@ -222,21 +225,21 @@ def give_pid_to(house: House, runner_id: str, pid: int) -> None:
     database.close()
 
 
-def reuse_a_pid(house: House, bystander: "subprocess.Popen[bytes]", *entry: str) -> None:
+def reuse_a_pid(house: House, bystander: "subprocess.Popen[bytes]", entry: tuple[str, ...] = DAEMON) -> None:
     """A shim died while no daemon looked, and the pid of its runner went to somebody else."""
     runner = house.launch("sleep", "600", restart_policy="on-failure", max_restarts=1)
     house.becomes(runner.id, "running")
     power_off(house)
     until(lambda: not house.processes(), why="the hang-up to end the runner")
     give_pid_to(house, runner.id, bystander.pid)
-    house.start(**({"entry": entry} if entry else {}))  # type: ignore[arg-type]
+    house.start(entry=entry)
     until(lambda: [run.state for run in house.runs(runner.id)] == ["lost", "running"], why="a restart")
     assert house.runs(runner.id)[0].exit_code is None
+    assert bystander.poll() is None, "a stranger was signalled"
 
 
 def test_fault_09_a_reused_pid_is_never_signalled(inhabited: House, bystander: "subprocess.Popen[bytes]") -> None:
     reuse_a_pid(inhabited, bystander)
-    assert bystander.poll() is None
     inhabited.agrees()
 
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from stratavore import control, process
 from tests import programs
@@ -57,8 +57,8 @@ class House:
         self.until_prompt(runner)
         return runner
 
-    def show(self, name: str) -> Any:
-        return self.cli.json("show", name)
+    def show(self, name: str) -> JSON:
+        return dict(self.cli.json("show", name))
 
     def wait_for(self, name: str, is_so: Callable[[JSON], bool]) -> JSON:
         """The runner, as soon as this is true of it."""
@@ -120,9 +120,9 @@ class House:
         until(lambda: process.identify(pid) is None, "the daemon is dead")
         return pid
 
-    def until_daemon(self) -> int:
+    def until_daemon(self, *, seconds: float = PATIENCE_SECONDS) -> int:
         """The pid of the daemon, once one answers; nothing here starts it."""
-        until(lambda: control.daemon_version(self.cli.paths), "a daemon answers", look=0.05)
+        until(lambda: control.daemon_version(self.cli.paths), "a daemon answers", seconds=seconds, look=0.05)
         return int(self.cli.json("daemon", "status")["pid"])
 
     def zygote(self) -> int:

@@ -33,6 +33,7 @@ class Terminal:
             cwd=None if cwd is None else str(cwd),
             dimensions=(ROWS, COLUMNS),
         )
+        self.printed = b""
         self._screen = Screen(COLUMNS, ROWS)
         self._stream = pyte.ByteStream(self._screen)
 
@@ -74,11 +75,14 @@ class Terminal:
     def _reads(self) -> bool:
         """Take in what was printed; False at the end."""
         try:
-            self._stream.feed(self.child.read_nonblocking(1 << 16, timeout=0.1))
+            data = self.child.read_nonblocking(1 << 16, timeout=0.1)
         except pexpect.TIMEOUT:
             pass
         except pexpect.EOF:
             return False
+        else:
+            self.printed += data
+            self._stream.feed(data)
         return True
 
 

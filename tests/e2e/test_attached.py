@@ -14,8 +14,9 @@ pytestmark = [needs("claude"), pytest.mark.timeout(150)]
 def test_a_person_talks_to_claude_and_leaves_it_working(house: House) -> None:
     runner = house.at_prompt("worker")
     with terminal(house, "attach", "worker") as person:
-        person.until_seen("[stratavore: attached to worker; detach with Ctrl-\\ d]")
         person.until_seen("❯")
+        # On the screen Claude may have painted over it meanwhile.
+        assert b"[stratavore: attached to worker; detach with Ctrl-\\ d]" in person.printed
         person.ask("count to 7")
         person.until_seen("● word-1 word-2 word-3 word-4 word-5 word-6 word-7")
         house.until_status(runner, "idle")

@@ -49,3 +49,18 @@ def test_a_session_that_ends_while_the_daemon_is_dead_is_booked_as_it_ended(hous
     house.cli("daemon", "start")
     ended = house.wait_for("worker", lambda runner: runner["ended_at"] is not None)
     assert (ended["pid"], ended["exit_code"], ended["end_reason"]) == (None, 143, "exited")
+
+
+@pytest.mark.xfail(
+    reason="the last living runner of a shim takes the shim's busy lock with it, so the zygote sees no need of a daemon",
+    raises=TimeoutError,
+)
+def test_a_session_that_dies_together_with_the_daemon_is_resumed_by_its_restart_policy(house: House) -> None:
+    """As when the kernel runs out of memory and takes both."""
+    runner = house.at_prompt("worker", "--restart", "on-failure")
+    house.kill_daemon()
+    os.kill(runner["pid"], signal.SIGKILL)
+    house.until_daemon(seconds=6)
+    again = house.wait_for("worker", lambda runner: runner["run"] == 2 and runner["pid"] is not None)
+    house.until_prompt(again)
+    assert house.said(again)["sessionId"] == runner["session_id"]

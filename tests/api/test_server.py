@@ -1,0 +1,352 @@
+"""The control socket as it is: what is asked well is answered, what is not is refused with its own code, in JSON."""
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from stratavore import __version__
+from stratavore.api.routes import VERBS
+from stratavore.api.server import bind
+from stratavore.client import Client
+from stratavore.control import ask
+from stratavore.errors import Conflict, Misconfigured, NotFound
+from stratavore.model import Runner
+from stratavore.protocol import ROUTES
+from tests.house import House, living, quick, until
+
+EXIT_FORBIDDEN = 8
+
+
+class Answer(NamedTuple):
+    """One answer: the status, the headers in lower case, the body as JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+async def exchange(house: House, raw: bytes) -> Answer:
+    """Send these bytes; what comes back until the daemon closes."""
+    reader, writer = await asyncio.open_unix_connection(house.paths.socket)
+    writer.write(raw)
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    await writer.wait_closed()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return Answer(int(first.split()[1]), headers, json.loads(body))
+
+
+async def request(house: House, method: str, target: str, body: bytes = b"") -> Answer:
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    return await exchange(house, head.encode() + body)
+
+
+async def post(house: House, target: str, fields: Any) -> Answer:
+    return await request(house, "POST", f"/api/v1{target}", json.dumps(fields).encode())
+
+
+async def get(house: House, target: str) -> Answer:
+    return await request(house, "GET", f"/api/v1{target}")
+
+
+def test_every_route_has_its_verb_and_every_verb_its_route() -> None:
+    assert set(VERBS) == {route.name for route in ROUTES}
+
+
+async def test_an_answer_is_json_and_tells_the_version(house: House) -> None:
+    answer = await get(house, "/status")
+    assert answer.status == 200
+    assert answer.headers["content-type"].startswith("application/json")
+    assert answer.headers["stratavore-version"] == __version__
+    assert answer.body["runners"] == 0
+
+
+async def test_every_reading_route_answers_with_what_it_promises(house: House) -> None:
+    await house.project("p")
+    runner = await house.running("p")
+    for route in ROUTES:
+        if route.reads:
+            path = route.path.replace("{runner}", runner.id).replace("{project}", "p")
+            answer = await request(house, "GET", path)
+            assert answer.status == 200, route.name
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("GET", "/"),
+        ("GET", "/api/v1"),
+        ("GET", "/api/v1/nonsense"),
+        ("GET", "/api/v2/status"),
+        ("POST", "/api/v1/status"),
+        ("PUT", "/api/v1/runners"),
+        ("DELETE", "/api/v1/status"),
+        ("GET", "/api/v1/runners/a/b/c"),
+        ("OPTIONS", "/api/v1/status"),
+    ],
+)
+async def test_what_there_is_not_is_not_found(house: House, method: str, target: str) -> None:
+    answer = await request(house, method, target)
+    assert (answer.status, answer.body["code"]) == (404, "not_found")
+    assert answer.headers["stratavore-version"] == __version__
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"{", b"nonsense", b"[]", b'"x"', b"null", b"\xff\xfe", b'{"project": "\xed\xa0\x80"}', b"{}{}", b"1" * 5000],
+)
+async def test_what_is_no_request_is_invalid(house: House, body: bytes) -> None:
+    answer = await request(house, "POST", "/api/v1/runners", body)
+    assert (answer.status, answer.body["code"]) == (400, "invalid")
+    assert answer.body["message"].startswith("launch: ")
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({}, "project"),
+        ({"project": 7}, "Expected `str`, got `int`"),
+        ({"project": "p", "count": "2"}, "Expected `int`, got `str`"),
+        ({"project": "p", "count": 0}, ">= 1"),
+        ({"project": "p", "count": 4097}, "<= 4096"),
+        ({"project": "p", "nonsense": 1}, "nonsense"),
+        ({"project": "p", "restart_policy": "sometimes"}, "sometimes"),
+        ({"project": "p", "argv": "sh"}, "Expected `array`"),
+        ({"project": "p", "env": {"A": 1}}, "Expected `str`, got `int`"),
+        ({"project": "p", "rows": 0}, ">= 1"),
+        ({"project": "p", "umask": 512}, "<= 511"),
+        ({"project": "p", "stop_grace_seconds": -1}, ">= 0"),
+        ({"project": "p", "max_seconds": 1e300}, "<="),
+        ({"project": "p", "max_restarts": -1}, ">= 0"),
+    ],
+)
+async def test_a_field_of_the_wrong_shape_is_named(house: House, fields: Any, complaint: str) -> None:
+    answer = await post(house, "/runners", fields)
+    assert (answer.status, answer.body["code"]) == (400, "invalid")
+    assert complaint in answer.body["message"]
+
+
+BAD_NAMES = ["", "-x", "a b", "a/b", "..", ".", "a\n", "a\x1b[31m", "ä", "a,b", "*", "x" * 65, "a\u202eb", "a\0b"]
+
+
+@pytest.mark.parametrize("name", BAD_NAMES)
+async def test_a_name_that_could_be_mistaken_is_refused(house: House, name: str) -> None:
+    await house.project("p")
+    runner = await house.launch("p")
+    for method, target, fields in (
+        ("POST", "/projects", {"name": name, "path": "/"}),
+        ("POST", "/runners", {"project": "p", "name": name}),
+        ("PATCH", "/projects/p", {"name": name}),
+        ("PATCH", f"/runners/{runner.id}", {"name": name}),
+    ):
+        answer = await request(house, method, f"/api/v1{target}", json.dumps(fields).encode())
+        assert (answer.status, answer.body["code"]) == (400, "invalid"), target
+
+
+@pytest.mark.parametrize("name", ["a", "A-z_0.9", ".hidden", "_x", "x" * 64, "0", "...", "a..b"])
+async def test_a_good_name_is_kept_and_answers(house: House, name: str) -> None:
+    await post(house, "/projects", {"name": name, "path": "/", "agent": "shell"})
+    assert (await get(house, f"/projects/{name}")).body["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("query", "complaint"),
+    [
+        ("nonsense=1", "nonsense"),
+        ("state=flying", "flying"),
+        ("limit=0", ">= 1"),
+        ("limit=many", "int"),
+        ("wait_seconds=26", "<= 25"),
+        ("all=perhaps", "bool"),
+        ("runner=r&until=flying", "flying"),
+        ("until=", "until"),
+    ],
+)
+async def test_a_query_of_the_wrong_shape_is_refused(house: House, query: str, complaint: str) -> None:
+    await house.project("p")
+    await house.launch("p", name="r")
+    answer = await get(house, f"/runners?{query}")
+    assert (answer.status, answer.body["code"]) == (400, "invalid")
+    assert complaint in answer.body["message"]
+
+
+async def test_a_request_may_be_large_but_not_endless(house: House) -> None:
+    await house.project("p")
+    large = {"project": "p", "argv": ["true", "x" * 900_000]}
+    assert (await post(house, "/runners", large)).status == 200
+    answer = await post(house, "/runners", {"project": "p", "argv": ["true", "x" * (1 << 20)]})
+    assert answer.body["code"] == "invalid"
+    assert 400 <= answer.status < 500
+    assert "1 MiB" in answer.body["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "code"),
+    [
+        ("GET", "/runners/ghost", 404, "not_found"),
+        ("GET", "/runners/web", 409, "ambiguous"),
+        ("GET", "/projects/ghost", 404, "not_found"),
+        ("DELETE", "/projects/p", 409, "conflict"),
+        ("POST", "/runners/ghost/stop", 404, "not_found"),
+        ("DELETE", "/runners/web-1", 409, "conflict"),
+        ("GET", "/runners/a%2F..%2Fb", 404, "not_found"),
+        ("GET", "/runners/%00", 404, "not_found"),
+    ],
+)
+async def test_a_refusal_of_a_verb_has_its_own_status(
+    house: House, method: str, target: str, status: int, code: str
+) -> None:
+    await house.project("p")
+    await house.launch_all("p", count=2, name="web")
+    answer = await request(house, method, f"/api/v1{target}", b"{}" if method == "POST" else b"")
+    assert (answer.status, answer.body["code"]) == (status, code)
+    assert answer.body["message"]
+    assert answer.body["remedy"]
+
+
+async def test_over_quota_is_429_and_a_missing_program_422(house: House) -> None:
+    await house.project("p", max_runners=1)
+    answer = await post(house, "/runners", {"project": "p", "count": 2, "argv": ["true"]})
+    assert (answer.status, answer.body["code"]) == (429, "quota")
+    answer = await post(house, "/runners", {"project": "p", "argv": ["no-such-program"]})
+    assert (answer.status, answer.body["code"]) == (422, "runner_failed")
+
+
+async def test_a_bug_is_told_as_one_without_its_details(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    await house.wish("DROP VIEW public_projects")
+    answer = await get(house, "/projects")
+    assert (answer.status, answer.body["code"]) == (500, "internal")
+    assert answer.body["message"] == "internal error"
+    assert "public_projects" in caplog.text
+    caplog.clear()
+
+
+async def test_the_client_gets_its_structs_and_its_errors(house: House) -> None:
+    client = Client(house.paths)
+    await asyncio.to_thread(client.new_project, "p", "/", agent="shell")
+    launched = await asyncio.to_thread(client.launch, "p", argv=["sleep", "1000"], name="web")
+    [runner] = launched.runners  # type: ignore[union-attr]
+    assert isinstance(runner, Runner)
+    with pytest.raises(Conflict, match="a runner called web lives"):
+        await asyncio.to_thread(client.launch, "p", argv=["sleep", "1000"], name="web")
+    with pytest.raises(NotFound):
+        await asyncio.to_thread(client.get_runner, "ghost")
+
+
+async def test_only_the_owner_may_open_the_socket(house: House) -> None:
+    assert stat.S_IMODE(os.stat(house.paths.socket).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(house.paths.state).st_mode) == 0o700
+
+
+async def test_the_socket_goes_with_the_daemon(house: House) -> None:
+    await house.stop()
+    assert not house.paths.socket.exists()
+    await house.start()
+
+
+async def test_a_path_longer_than_the_system_allows_is_served(tmp_path: Path) -> None:
+    state = tmp_path.joinpath(*["deep" * 20] * 3)
+    assert len(os.fsencode(state)) > 200
+    async with living(state) as house:
+        assert (await asyncio.to_thread(ask, house.paths, "status"))["runners"] == 0
+
+
+def test_what_is_no_socket_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "control.sock").write_text("precious")
+    with pytest.raises(Misconfigured, match="in the way"):
+        bind(tmp_path / "control.sock")
+    assert (tmp_path / "control.sock").read_text() == "precious"
+
+
+def test_what_a_killed_daemon_left_is_replaced(tmp_path: Path) -> None:
+    bind(tmp_path / "control.sock").close()
+    again = bind(tmp_path / "control.sock")
+    assert stat.S_IMODE(os.stat(tmp_path / "control.sock").st_mode) == 0o600
+    again.close()
+
+
+async def test_a_slow_asker_holds_up_nobody(house: House) -> None:
+    _, writer = await asyncio.open_unix_connection(house.paths.socket)
+    writer.write(b"POST /api/v1/runners HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+    await writer.drain()
+    assert (await get(house, "/status")).status == 200
+    writer.close()
+    await writer.wait_closed()
+
+
+def cli_inside(house: House, *argv: str) -> str:
+    """A script that runs our CLI against this house, and tells its exit code."""
+    command = " ".join([sys.executable, "-m", "stratavore", *argv])
+    root = Path(__file__).parents[2]
+    return f"cd {root}; STRATAVORE_HOME={house.paths.state} {command}; echo exit $?; exec sleep 1000"
+
+
+async def test_a_program_inside_a_runner_may_look_but_not_touch(house: House) -> None:
+    await house.project("p")
+    other = await house.running("p", name="other")
+    looking = await house.running("p", cli_inside(house, "ps"), name="looking")
+    for name, argv in {
+        "stopping": ("stop", "other"),
+        "killing": ("kill", "--all"),
+        "launching": ("launch", "p", "--no-wait", "--", "sleep", "1000"),
+    }.items():
+        runner = await house.running("p", cli_inside(house, *argv), name=name)
+        await house.says(runner, "exit ")
+        assert f"exit {EXIT_FORBIDDEN}".encode() in house.output(runner), house.output(runner)
+        assert runner.id.encode() in house.output(runner)
+        await house.ask("kill_runners", runner.id)
+    await house.says(looking, "exit 0")
+    assert b"other" in house.output(looking)
+    assert (await house.get(other.id)).state == "running"
+
+
+async def test_nor_may_what_it_left_behind(house: House) -> None:
+    """A child that has its own session and whose parent is gone is still a process of the runner."""
+    await house.project("p")
+    other = await house.running("p", name="other")
+    script = f"setsid sh -c '{cli_inside(house, 'stop', 'other')}' & exit 0"
+    runner = await house.launch("p", script, tty=False)
+    await house.says(runner, "exit ")
+    assert f"exit {EXIT_FORBIDDEN}".encode() in house.output(runner), house.output(runner)
+    assert (await house.get(other.id)).state == "running"
+
+
+async def test_unless_the_configuration_lets_it(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", quick(runners={"runners_may_control": True})) as house:
+        await house.project("p")
+        other = await house.running("p", name="other")
+        runner = await house.running("p", cli_inside(house, "stop", "other"))
+        await house.says(runner, "exit 0")
+        stopped = await house.ended(other.id)
+        assert stopped.end_detail is not None
+        assert f"runner={runner.id}" in stopped.end_detail
+
+
+async def test_events_are_awaited(house: House) -> None:
+    since = (await get(house, "/events?newest=true&limit=1")).body[-1]["seq"]
+    waiting = asyncio.ensure_future(get(house, f"/events?since={since}&wait_seconds=20"))
+    await asyncio.sleep(0)
+    await house.project("p")
+    answer = await asyncio.wait_for(waiting, 10)
+    assert [event["type"] for event in answer.body] == ["project.created"]
+
+
+async def test_an_asker_that_leaves_while_it_waits_is_forgotten(house: House) -> None:
+    _, writer = await asyncio.open_unix_connection(house.paths.socket)
+    writer.write(b"GET /api/v1/events?since=999999&wait_seconds=25 HTTP/1.1\r\nHost: x\r\n\r\n")
+    await writer.drain()
+    before = len(asyncio.all_tasks())
+    await until(lambda: len(asyncio.all_tasks()) >= before)
+    writer.close()
+    await writer.wait_closed()
+    assert (await get(house, "/status")).status == 200

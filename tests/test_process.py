@@ -1,0 +1,243 @@
+"""Who is who, who belongs to whom, what they use: over real processes."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from stratavore import process
+from stratavore.clock import SystemClock
+from stratavore.process import Identity, Sampler
+
+Child = Callable[..., "subprocess.Popen[str]"]
+SECONDS = 20.0
+
+
+@pytest.fixture
+def child() -> Iterator[Child]:
+    """Starts `sh -c SCRIPT` in a session of its own; kills that session at the end."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(script: str, *argv: str, env: dict[str, str] | None = None) -> "subprocess.Popen[str]":
+        command = list(argv) or ["sh", "-c", script]
+        found = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env=None if env is None else {**os.environ, **env},
+        )  # fmt: skip
+        started.append(found)
+        return found
+
+    yield start
+    for found in started:
+        below = [pid for pid, _ in process.tree(found.pid)]
+        for pid in {found.pid, *below, *_of_session(found.pid)}:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        assert found.stdout is not None
+        found.stdout.close()
+        found.wait()
+
+
+def said(found: "subprocess.Popen[str]") -> str:
+    """The next line that it printed."""
+    assert found.stdout is not None
+    return found.stdout.readline().strip()
+
+
+def until(is_so: Callable[[], object]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not become so"
+        time.sleep(0.01)
+
+
+class TestIdentity:
+    """A process is its boot, its pid and its start; a zombie is dead."""
+
+    def test_a_living_process_has_one_and_keeps_it(self, child: Child) -> None:
+        found = child("exec sleep 1000")
+        who = process.identify(found.pid)
+        assert who is not None
+        assert who.boot_id == process.boot_id()
+        assert process.is_alive(who)
+        assert process.identify(found.pid) == who
+
+    def test_a_zombie_is_dead(self, child: Child) -> None:
+        found = child("exec sleep 1000")
+        who = process.identify(found.pid)
+        assert who is not None
+        found.kill()
+        until(lambda: (seen := process.stat(found.pid)) is not None and seen.state == "Z")
+        assert process.identify(found.pid) is None
+        assert not process.is_alive(who)
+        found.wait()
+        assert process.stat(found.pid) is None
+        assert not process.is_alive(who)
+
+    @pytest.mark.parametrize("field", ["boot_id", "start_time"])
+    def test_who_has_the_pid_of_another_is_not_that_other(self, child: Child, field: str) -> None:
+        who = process.identify(child("exec sleep 1000").pid)
+        assert who is not None
+        other = who._replace(**{field: "earlier-boot" if field == "boot_id" else who.start_time - 1})
+        assert not process.is_alive(other)
+
+    def test_a_signal_reaches_only_that_very_process(self, child: Child) -> None:
+        found = child("exec sleep 1000")
+        who = process.identify(found.pid)
+        assert who is not None
+        process.send_signal([who._replace(start_time=who.start_time - 1)], signal.SIGKILL)
+        process.send_signal([Identity(process.boot_id(), 1 << 30, 5)], signal.SIGKILL)
+        assert process.is_alive(who)
+        process.send_signal([who], signal.SIGKILL)
+        assert found.wait(SECONDS) == -9
+
+    def test_any_name_of_a_program_is_read(self, child: Child, tmp_path: Path) -> None:
+        """The second field of /proc/PID/stat holds what the program is called, unquoted."""
+        for name in ("a b) Z 1 1 (", ") R", "((", "na\nme"):
+            program = tmp_path / name
+            program.symlink_to("/bin/sleep")
+            found = child("", str(program), "1000")
+            until(lambda name=name, found=found: _comm(found.pid) == name[:15])
+            seen = process.stat(found.pid)
+            assert seen is not None
+            assert (seen.ppid, seen.session) == (os.getpid(), found.pid)
+
+    def test_how_long_it_lives_is_told_by_the_boot_clock(self, child: Child) -> None:
+        who = process.identify(child("exec sleep 1000").pid)
+        assert who is not None
+        now = SystemClock().boottime()
+        assert -0.1 < process.seconds_since_start(who.start_time, now) < SECONDS
+        assert process.seconds_since_start(who.start_time, now + 100) > 99
+
+
+class TestKinship:
+    """Parents, trees, and the marker that survives both."""
+
+    def test_the_line_of_parents_ends_with_the_first_process(self) -> None:
+        chain = process.ancestors(os.getpid())
+        assert chain[:2] == [os.getpid(), os.getppid()]
+        last = process.stat(chain[-1])
+        assert last is not None
+        assert last.ppid == 0
+
+    @pytest.mark.parametrize("pid", [0, -1, 1 << 30])
+    def test_nobody_has_no_parents(self, pid: int) -> None:
+        assert process.ancestors(pid) == []
+
+    def test_a_tree_is_told_root_first(self, child: Child) -> None:
+        found = child("sleep 1000 & echo $!; wait")
+        below = int(said(found))
+        assert [pid for pid, _ in process.tree(found.pid)] == [found.pid, below]
+        assert process.describe_tree(found.pid) == [f"{below} sleep"]
+        assert process.tree(1 << 30) == []
+        assert process.describe_tree(1 << 30) == []
+
+    def test_the_marker_finds_whoever_bears_it_wherever_it_went(self, child: Child) -> None:
+        found = child("setsid sh -c 'sleep 1000 & echo $!'; sleep 1000", env={"STRATAVORE_RUNNER": "aaa"})
+        other = child("exec sleep 1000", env={"STRATAVORE_RUNNER": "aaab"})
+        orphan = int(said(found))
+        marked = process.marked(["aaa", "nobody"])
+        assert set(marked) == {"aaa"}
+        assert {found.pid, orphan} <= {who.pid for who in marked["aaa"]}
+        assert other.pid not in {who.pid for who in marked["aaa"]}
+        assert process.mark_of(other.pid) == "aaab"
+        assert process.mark_of(os.getpid()) is None
+        assert process.mark_of(1 << 30) is None
+        os.kill(orphan, signal.SIGKILL)
+
+    def test_a_name_that_ends_like_the_marker_is_none(self, child: Child) -> None:
+        found = child("exec sleep 1000", env={"MY_STRATAVORE_RUNNER": "aaa"})
+        until(lambda: _comm(found.pid) == "sleep")
+        assert process.mark_of(found.pid) is None
+
+
+class TestSampler:
+    """One pass over the table for all trees."""
+
+    def test_a_tree_is_summed_up(self, child: Child) -> None:
+        found = child("sleep 1000 & sleep 1000 & echo ready; wait")
+        assert said(found) == "ready"
+        [used] = Sampler().sample({"r": found.pid}).values()
+        assert (used.children, used.threads) == (2, 3)
+        assert used.rss_bytes > 3 * 100_000
+        assert used.cpu_percent is None, "one look tells nothing about a rate"
+
+    def test_an_orphan_of_its_session_belongs_to_it(self, child: Child) -> None:
+        found = child("(sleep 1000 & echo $!) ; sleep 1000")
+        orphan = int(said(found))
+        until(lambda: (seen := process.stat(orphan)) is not None and seen.ppid != found.pid)
+        used = Sampler().sample({"r": found.pid})["r"]
+        assert orphan in {pid for pid, _ in used.members}
+
+    def test_what_an_orphan_started_belongs_to_it_too(self, child: Child) -> None:
+        found = child("(sh -c 'setsid sleep 1000 & echo $!; wait' &) ; sleep 1000")
+        grandchild = int(said(found))
+        until(lambda: _comm(grandchild) == "sleep")
+        used = Sampler().sample({"r": found.pid})["r"]
+        os.kill(grandchild, signal.SIGKILL)
+        assert grandchild in {pid for pid, _ in used.members}
+
+    def test_trees_are_told_apart(self, child: Child) -> None:
+        first, second = child("sleep 1000 & echo ready; wait"), child("exec sleep 1000")
+        said(first)
+        used = Sampler().sample({"a": first.pid, "b": second.pid})
+        assert (used["a"].children, used["b"].children) == (1, 0)
+
+    def test_work_is_seen_as_percent_of_one_core(self, child: Child) -> None:
+        found = child("", sys.executable, "-c", "print('ready', flush=True)\nwhile True: pass")
+        assert said(found) == "ready"
+        sampler = Sampler()
+        sampler.sample({"r": found.pid})
+        start = process.stat(found.pid)
+        assert start is not None
+        until(lambda: (seen := process.stat(found.pid)) is not None and seen.cpu_ticks > start.cpu_ticks + 20)
+        percent = sampler.sample({"r": found.pid})["r"].cpu_percent
+        assert percent is not None
+        assert 5 < percent < 150
+
+    def test_rest_is_zero(self, child: Child) -> None:
+        found = child("exec sleep 1000")
+        until(lambda: _comm(found.pid) == "sleep")
+        sampler = Sampler()
+        sampler.sample({"r": found.pid})
+        assert sampler.sample({"r": found.pid})["r"].cpu_percent == 0.0
+
+    def test_what_comes_between_two_looks_counts_from_its_own_beginning(self, child: Child) -> None:
+        """A new tree's CPU is all its own: it must not look idle because it is new, nor negative."""
+        sampler = Sampler()
+        sampler.sample({})
+        found = child("exec sleep 1000")
+        percent = sampler.sample({"r": found.pid})["r"].cpu_percent
+        assert percent is not None
+        assert percent >= 0
+
+    def test_what_is_gone_has_no_entry(self, child: Child) -> None:
+        found = child("exec sleep 1000")
+        found.kill()
+        found.wait()
+        assert Sampler().sample({"r": found.pid, "ghost": 1 << 30}) == {}
+
+    def test_a_zombie_uses_nothing(self, child: Child) -> None:
+        found = child("exec sleep 1000")
+        found.kill()
+        until(lambda: (seen := process.stat(found.pid)) is not None and seen.state == "Z")
+        used = Sampler().sample({"r": found.pid})["r"]
+        assert (used.rss_bytes, used.threads, used.children) == (0, 0, 0)
+
+
+def _comm(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().removesuffix("\n")
+
+
+def _of_session(session: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and (seen := process.stat(int(entry.name))) and seen.session == session:
+            found.append(int(entry.name))
+    return found
