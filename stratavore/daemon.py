@@ -31,7 +31,7 @@ from stratavore.sampling import Sampling
 from stratavore.shim.client import MARKER, ExitRecord
 from stratavore.shims import Shims
 from stratavore.store import events, installation
-from stratavore.store.database import Condition, Database, Durability, Health, open_readonly
+from stratavore.store.database import Condition, Database, Health, open_readonly
 from stratavore.store.lock import hold_lock
 from stratavore.supervisor import Supervisor
 from stratavore.upkeep import keep_house
@@ -133,7 +133,7 @@ async def build(
 
         database = Database.open(
             paths.database,
-            durability=Durability(config.daemon.durability),
+            durability=config.daemon.durability,
             check=_needs_check(paths),
             on_health=on_health,
         )

@@ -76,6 +76,13 @@ class Activity(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Durability(StrEnum):
+    """What a reply promises against power loss; against crashes and SIGKILL both promise everything."""
+
+    FULL = "full"  # An answered write is on the disk.
+    NORMAL = "normal"  # The newest writes may roll back, each whole.
+
+
 class EndReason(StrEnum):
     """Why a run ended."""
 

@@ -33,6 +33,8 @@ class Living(Public, frozen=True):
     shim: str
     key: str
     tty: bool
+    argv: list[str]
+    """What followed the agent's own; for a shell, all of it."""
 
 
 def living(paths: Paths) -> list[Living]:
@@ -97,6 +99,7 @@ def _living(shim: str, entry: dict[str, Any]) -> Living:
         shim=shim,
         key=entry["key"],
         tty=entry["tty"],
+        argv=list(label.columns["extra_argv"]),
     )
 
 
@@ -106,7 +109,7 @@ def _fits(runner: Living, word: str) -> bool:
 
 def _steps(runner: Living) -> list[dict[str, Any]]:
     agent = AGENTS.get(runner.agent, AGENTS["shell"])
-    steps = agent.stop_steps([], tty=runner.tty, grace_seconds=_GRACE_SECONDS)
+    steps = agent.stop_steps(runner.argv, tty=runner.tty, grace_seconds=_GRACE_SECONDS)
     return [
         {"keys": b64encode(step.keys).decode(), "wait": step.wait_seconds}
         if step.keys

@@ -1,6 +1,7 @@
 """What every test has: an environment in which nothing of the person who runs the tests shows.
 
-What some ask for: `books`, a database with the real schema; `house`, a daemon in the test's own process.
+What some ask for: `books`, a database with the real schema; `house`, a daemon in the test's own process; `shared`, one
+for all tests of a module that are marked `@together`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import pytest_asyncio
 
 if TYPE_CHECKING:
     from tests.books import Books
@@ -40,4 +42,14 @@ async def house(tmp_path: Path) -> AsyncIterator[House]:
     from tests.house import living
 
     async with living(tmp_path / "state") as house:
+        yield house
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[House]:
+    """With a project `p` for those who need any."""
+    from tests.house import living
+
+    async with living(tmp_path_factory.mktemp("shared") / "state") as house:
+        await house.project("p", max_runners=1000)
         yield house

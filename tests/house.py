@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from stratavore import process
 from stratavore.api.routes import VERBS
@@ -30,6 +31,8 @@ from stratavore.store.lock import hold_lock
 
 DEADLINE_SECONDS = 20.0
 ME = Asker("cli", os.getuid(), os.getpid(), None)
+together = pytest.mark.asyncio(loop_scope="module")
+"""For tests that ask for `shared`: they run on its loop."""
 ENDED = tuple(state.value for state in FINAL)
 
 

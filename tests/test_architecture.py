@@ -22,7 +22,7 @@ LONG_FILES: Mapping[str, str] = {}
 """Files that may be longer, each with the reason."""
 
 LARGEST_SHIM = 1500
-"""Lines of code of the processes that hold terminals: they are never upgraded in place, so they must be simple (ADR 2)."""
+"""Lines of code of the processes that hold terminals, which are never upgraded in place (ADR 2)."""
 
 OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "aiohttp": ("api",),

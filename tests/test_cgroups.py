@@ -1,4 +1,4 @@
-"""Hard limits, over a directory tree in the place of the kernel's: this proves what is written where, not its effect."""
+"""Hard limits, over a directory tree in the place of the kernel's: what is written where, not what it effects."""
 
 from pathlib import Path
 

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, field
 
-from stratavore.model import OnQuota, RestartPolicy
+from stratavore.model import Durability, OnQuota, RestartPolicy
 
 GUARDED = Meta(extra={"guarded": True})
 SECRET = Meta(extra={"secret": True})
@@ -42,13 +42,6 @@ class LogFormat(StrEnum):
 
     CONSOLE = "console"
     JSON = "json"
-
-
-class Durability(StrEnum):
-    """What a power cut may take: nothing that was acknowledged, or the last moments."""
-
-    FULL = "full"
-    NORMAL = "normal"
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True):

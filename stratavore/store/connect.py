@@ -5,25 +5,17 @@ Rule 2: until the file is known to be ours and not newer than we are, nothing in
 """
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 
 import apsw
 
 from stratavore.errors import Degraded, Misconfigured, NotFound
+from stratavore.model import Durability
 
 APPLICATION_ID = 0x53545241  # "STRA"
 BUSY_MS = 5000
 PAGE_BYTES = 4096
 READER_BUSY_MS = 2000
-
-
-class Durability(StrEnum):
-    """What a reply promises against power loss; against crashes and SIGKILL both promise everything."""
-
-    FULL = "full"  # An answered write is on the disk.
-    NORMAL = "normal"  # The newest writes may roll back, each whole.
-
 
 _SYNCHRONOUS: Mapping[Durability, int] = {Durability.FULL: 2, Durability.NORMAL: 1}
 

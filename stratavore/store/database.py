@@ -18,9 +18,9 @@ from typing import Any, Self, TypeVar
 import apsw
 
 from stratavore.errors import Corrupt, DaemonUnreachable, NotFound
+from stratavore.model import Durability
 from stratavore.store import backup, faults
 from stratavore.store.connect import (
-    Durability,
     connect_reader,
     connect_writer,
     keep_wal_at_close,

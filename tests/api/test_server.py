@@ -18,7 +18,7 @@ from stratavore.control import ask
 from stratavore.errors import Conflict, Misconfigured, NotFound
 from stratavore.model import Runner
 from stratavore.protocol import ROUTES
-from tests.house import House, living, quick, until
+from tests.house import House, living, quick, together, until
 
 EXIT_FORBIDDEN = 8
 
@@ -61,24 +61,26 @@ def test_every_route_has_its_verb_and_every_verb_its_route() -> None:
     assert set(VERBS) == {route.name for route in ROUTES}
 
 
-async def test_an_answer_is_json_and_tells_the_version(house: House) -> None:
-    answer = await get(house, "/status")
+@together
+async def test_an_answer_is_json_and_tells_the_version(shared: House) -> None:
+    answer = await get(shared, "/status")
     assert answer.status == 200
     assert answer.headers["content-type"].startswith("application/json")
     assert answer.headers["stratavore-version"] == __version__
     assert answer.body["runners"] == 0
 
 
-async def test_every_reading_route_answers_with_what_it_promises(house: House) -> None:
-    await house.project("p")
-    runner = await house.running("p")
+@together
+async def test_every_reading_route_answers_with_what_it_promises(shared: House) -> None:
+    runner = await shared.running("p")
     for route in ROUTES:
         if route.reads:
             path = route.path.replace("{runner}", runner.id).replace("{project}", "p")
-            answer = await request(house, "GET", path)
+            answer = await request(shared, "GET", path)
             assert answer.status == 200, route.name
 
 
+@together
 @pytest.mark.parametrize(
     ("method", "target"),
     [
@@ -93,22 +95,24 @@ async def test_every_reading_route_answers_with_what_it_promises(house: House) -
         ("OPTIONS", "/api/v1/status"),
     ],
 )
-async def test_what_there_is_not_is_not_found(house: House, method: str, target: str) -> None:
-    answer = await request(house, method, target)
+async def test_what_there_is_not_is_not_found(shared: House, method: str, target: str) -> None:
+    answer = await request(shared, method, target)
     assert (answer.status, answer.body["code"]) == (404, "not_found")
     assert answer.headers["stratavore-version"] == __version__
 
 
+@together
 @pytest.mark.parametrize(
     "body",
     [b"{", b"nonsense", b"[]", b'"x"', b"null", b"\xff\xfe", b'{"project": "\xed\xa0\x80"}', b"{}{}", b"1" * 5000],
 )
-async def test_what_is_no_request_is_invalid(house: House, body: bytes) -> None:
-    answer = await request(house, "POST", "/api/v1/runners", body)
+async def test_what_is_no_request_is_invalid(shared: House, body: bytes) -> None:
+    answer = await request(shared, "POST", "/api/v1/runners", body)
     assert (answer.status, answer.body["code"]) == (400, "invalid")
     assert answer.body["message"].startswith("launch: ")
 
 
+@together
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
@@ -128,8 +132,8 @@ async def test_what_is_no_request_is_invalid(house: House, body: bytes) -> None:
         ({"project": "p", "max_restarts": -1}, ">= 0"),
     ],
 )
-async def test_a_field_of_the_wrong_shape_is_named(house: House, fields: Any, complaint: str) -> None:
-    answer = await post(house, "/runners", fields)
+async def test_a_field_of_the_wrong_shape_is_named(shared: House, fields: Any, complaint: str) -> None:
+    answer = await post(shared, "/runners", fields)
     assert (answer.status, answer.body["code"]) == (400, "invalid")
     assert complaint in answer.body["message"]
 
@@ -137,26 +141,28 @@ async def test_a_field_of_the_wrong_shape_is_named(house: House, fields: Any, co
 BAD_NAMES = ["", "-x", "a b", "a/b", "..", ".", "a\n", "a\x1b[31m", "ä", "a,b", "*", "x" * 65, "a\u202eb", "a\0b"]
 
 
+@together
 @pytest.mark.parametrize("name", BAD_NAMES)
-async def test_a_name_that_could_be_mistaken_is_refused(house: House, name: str) -> None:
-    await house.project("p")
-    runner = await house.launch("p")
+async def test_a_name_that_could_be_mistaken_is_refused(shared: House, name: str) -> None:
+    runner = await shared.launch("p")
     for method, target, fields in (
         ("POST", "/projects", {"name": name, "path": "/"}),
         ("POST", "/runners", {"project": "p", "name": name}),
         ("PATCH", "/projects/p", {"name": name}),
         ("PATCH", f"/runners/{runner.id}", {"name": name}),
     ):
-        answer = await request(house, method, f"/api/v1{target}", json.dumps(fields).encode())
+        answer = await request(shared, method, f"/api/v1{target}", json.dumps(fields).encode())
         assert (answer.status, answer.body["code"]) == (400, "invalid"), target
 
 
+@together
 @pytest.mark.parametrize("name", ["a", "A-z_0.9", ".hidden", "_x", "x" * 64, "0", "...", "a..b"])
-async def test_a_good_name_is_kept_and_answers(house: House, name: str) -> None:
-    await post(house, "/projects", {"name": name, "path": "/", "agent": "shell"})
-    assert (await get(house, f"/projects/{name}")).body["name"] == name
+async def test_a_good_name_is_kept_and_answers(shared: House, name: str) -> None:
+    await post(shared, "/projects", {"name": name, "path": "/", "agent": "shell"})
+    assert (await get(shared, f"/projects/{name}")).body["name"] == name
 
 
+@together
 @pytest.mark.parametrize(
     ("query", "complaint"),
     [
@@ -170,24 +176,24 @@ async def test_a_good_name_is_kept_and_answers(house: House, name: str) -> None:
         ("until=", "until"),
     ],
 )
-async def test_a_query_of_the_wrong_shape_is_refused(house: House, query: str, complaint: str) -> None:
-    await house.project("p")
-    await house.launch("p", name="r")
-    answer = await get(house, f"/runners?{query}")
+async def test_a_query_of_the_wrong_shape_is_refused(shared: House, query: str, complaint: str) -> None:
+    await shared.launch("p", name="r")
+    answer = await get(shared, f"/runners?{query}")
     assert (answer.status, answer.body["code"]) == (400, "invalid")
     assert complaint in answer.body["message"]
 
 
-async def test_a_request_may_be_large_but_not_endless(house: House) -> None:
-    await house.project("p")
+@together
+async def test_a_request_may_be_large_but_not_endless(shared: House) -> None:
     large = {"project": "p", "argv": ["true", "x" * 900_000]}
-    assert (await post(house, "/runners", large)).status == 200
-    answer = await post(house, "/runners", {"project": "p", "argv": ["true", "x" * (1 << 20)]})
+    assert (await post(shared, "/runners", large)).status == 200
+    answer = await post(shared, "/runners", {"project": "p", "argv": ["true", "x" * (1 << 20)]})
     assert answer.body["code"] == "invalid"
     assert 400 <= answer.status < 500
     assert "1 MiB" in answer.body["message"]
 
 
+@together
 @pytest.mark.parametrize(
     ("method", "target", "status", "code"),
     [
@@ -202,11 +208,10 @@ async def test_a_request_may_be_large_but_not_endless(house: House) -> None:
     ],
 )
 async def test_a_refusal_of_a_verb_has_its_own_status(
-    house: House, method: str, target: str, status: int, code: str
+    shared: House, method: str, target: str, status: int, code: str
 ) -> None:
-    await house.project("p")
-    await house.launch_all("p", count=2, name="web")
-    answer = await request(house, method, f"/api/v1{target}", b"{}" if method == "POST" else b"")
+    await shared.launch_all("p", count=2, name="web")
+    answer = await request(shared, method, f"/api/v1{target}", b"{}" if method == "POST" else b"")
     assert (answer.status, answer.body["code"]) == (status, code)
     assert answer.body["message"]
     assert answer.body["remedy"]
@@ -231,8 +236,9 @@ async def test_a_bug_is_told_as_one_without_its_details(
     caplog.clear()
 
 
-async def test_the_client_gets_its_structs_and_its_errors(house: House) -> None:
-    client = Client(house.paths)
+@together
+async def test_the_client_gets_its_structs_and_its_errors(shared: House) -> None:
+    client = Client(shared.paths)
     await asyncio.to_thread(client.new_project, "p", "/", agent="shell")
     launched = await asyncio.to_thread(client.launch, "p", argv=["sleep", "1000"], name="web")
     [runner] = launched.runners  # type: ignore[union-attr]
@@ -243,9 +249,10 @@ async def test_the_client_gets_its_structs_and_its_errors(house: House) -> None:
         await asyncio.to_thread(client.get_runner, "ghost")
 
 
-async def test_only_the_owner_may_open_the_socket(house: House) -> None:
-    assert stat.S_IMODE(os.stat(house.paths.socket).st_mode) == 0o600
-    assert stat.S_IMODE(os.stat(house.paths.state).st_mode) == 0o700
+@together
+async def test_only_the_owner_may_open_the_socket(shared: House) -> None:
+    assert stat.S_IMODE(os.stat(shared.paths.socket).st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(shared.paths.state).st_mode) == 0o700
 
 
 async def test_the_socket_goes_with_the_daemon(house: House) -> None:
@@ -275,11 +282,12 @@ def test_what_a_killed_daemon_left_is_replaced(tmp_path: Path) -> None:
     again.close()
 
 
-async def test_a_slow_asker_holds_up_nobody(house: House) -> None:
-    _, writer = await asyncio.open_unix_connection(house.paths.socket)
+@together
+async def test_a_slow_asker_holds_up_nobody(shared: House) -> None:
+    _, writer = await asyncio.open_unix_connection(shared.paths.socket)
     writer.write(b"POST /api/v1/runners HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
     await writer.drain()
-    assert (await get(house, "/status")).status == 200
+    assert (await get(shared, "/status")).status == 200
     writer.close()
     await writer.wait_closed()
 
@@ -291,34 +299,34 @@ def cli_inside(house: House, *argv: str) -> str:
     return f"cd {root}; STRATAVORE_HOME={house.paths.state} {command}; echo exit $?; exec sleep 1000"
 
 
-async def test_a_program_inside_a_runner_may_look_but_not_touch(house: House) -> None:
-    await house.project("p")
-    other = await house.running("p", name="other")
-    looking = await house.running("p", cli_inside(house, "ps"), name="looking")
+@together
+async def test_a_program_inside_a_runner_may_look_but_not_touch(shared: House) -> None:
+    other = await shared.running("p", name="other")
+    looking = await shared.running("p", cli_inside(shared, "ps"), name="looking")
     for name, argv in {
         "stopping": ("stop", "other"),
         "killing": ("kill", "--all"),
         "launching": ("launch", "p", "--no-wait", "--", "sleep", "1000"),
     }.items():
-        runner = await house.running("p", cli_inside(house, *argv), name=name)
-        await house.says(runner, "exit ")
-        assert f"exit {EXIT_FORBIDDEN}".encode() in house.output(runner), house.output(runner)
-        assert runner.id.encode() in house.output(runner)
-        await house.ask("kill_runners", runner.id)
-    await house.says(looking, "exit 0")
-    assert b"other" in house.output(looking)
-    assert (await house.get(other.id)).state == "running"
+        runner = await shared.running("p", cli_inside(shared, *argv), name=name)
+        await shared.says(runner, "exit ")
+        assert f"exit {EXIT_FORBIDDEN}".encode() in shared.output(runner), shared.output(runner)
+        assert runner.id.encode() in shared.output(runner)
+        await shared.ask("kill_runners", runner.id)
+    await shared.says(looking, "exit 0")
+    assert b"other" in shared.output(looking)
+    assert (await shared.get(other.id)).state == "running"
 
 
-async def test_nor_may_what_it_left_behind(house: House) -> None:
+@together
+async def test_nor_may_what_it_left_behind(shared: House) -> None:
     """A child that has its own session and whose parent is gone is still a process of the runner."""
-    await house.project("p")
-    other = await house.running("p", name="other")
-    script = f"setsid sh -c '{cli_inside(house, 'stop', 'other')}' & exit 0"
-    runner = await house.launch("p", script, tty=False)
-    await house.says(runner, "exit ")
-    assert f"exit {EXIT_FORBIDDEN}".encode() in house.output(runner), house.output(runner)
-    assert (await house.get(other.id)).state == "running"
+    other = await shared.running("p", name="other")
+    script = f"setsid sh -c '{cli_inside(shared, 'stop', 'other')}' & exit 0"
+    runner = await shared.launch("p", script, tty=False)
+    await shared.says(runner, "exit ")
+    assert f"exit {EXIT_FORBIDDEN}".encode() in shared.output(runner), shared.output(runner)
+    assert (await shared.get(other.id)).state == "running"
 
 
 async def test_unless_the_configuration_lets_it(tmp_path: Path) -> None:
@@ -332,21 +340,22 @@ async def test_unless_the_configuration_lets_it(tmp_path: Path) -> None:
         assert f"runner={runner.id}" in stopped.end_detail
 
 
-async def test_events_are_awaited(house: House) -> None:
-    since = (await get(house, "/events?newest=true&limit=1")).body[-1]["seq"]
-    waiting = asyncio.ensure_future(get(house, f"/events?since={since}&wait_seconds=20"))
+@together
+async def test_events_are_awaited(shared: House) -> None:
+    since = (await get(shared, "/events?newest=true&limit=1")).body[-1]["seq"]
+    waiting = asyncio.ensure_future(get(shared, f"/events?since={since}&wait_seconds=20"))
     await asyncio.sleep(0)
-    await house.project("p")
     answer = await asyncio.wait_for(waiting, 10)
     assert [event["type"] for event in answer.body] == ["project.created"]
 
 
-async def test_an_asker_that_leaves_while_it_waits_is_forgotten(house: House) -> None:
-    _, writer = await asyncio.open_unix_connection(house.paths.socket)
+@together
+async def test_an_asker_that_leaves_while_it_waits_is_forgotten(shared: House) -> None:
+    _, writer = await asyncio.open_unix_connection(shared.paths.socket)
     writer.write(b"GET /api/v1/events?since=999999&wait_seconds=25 HTTP/1.1\r\nHost: x\r\n\r\n")
     await writer.drain()
     before = len(asyncio.all_tasks())
     await until(lambda: len(asyncio.all_tasks()) >= before)
     writer.close()
     await writer.wait_closed()
-    assert (await get(house, "/status")).status == 200
+    assert (await get(shared, "/status")).status == 200
