@@ -44,7 +44,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         _supervisor(bench, times)
     if program("tmux"):
         _tmux(bench, times)
-    told = f"fdatasync p50 in this run {sync:.2f} ms"
+    told = f"fdatasync p50 in this run {sync:.2f} ms, {bench.scale.deaths} deaths"
     yield _row(
         times, "launch-call", "one `launch` by one client, until the reply", 0.5, Target("≤ 5 ms", 5), ""
     )

@@ -63,7 +63,7 @@ def _listen(bench: Bench, system: System, rates: list[int]) -> dict[int, Figure]
         try:
             for rate in rates:
                 used, began = cpu_seconds(system.processes()), time.perf_counter()
-                sent += pipes.talk(lines_per_second=rate, seconds=bench.scale.window_seconds * 2 / 3)
+                sent += pipes.talk(lines_per_second=rate, seconds=bench.scale.window_seconds / 2)
                 seconds = time.perf_counter() - began
                 found[rate] = Figure.of([100 * (cpu_seconds(system.processes()) - used) / seconds])
             if isinstance(system, House):

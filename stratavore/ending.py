@@ -84,9 +84,7 @@ class Ending:
         if reason is not EndReason.REBOOT:
             await self.end_remnants(row)
         moment, pace = self._context.moment(), self._context.pace
-        await self._context.write(
-            lambda tx: booking.book_lost(tx, row.key, reason, why, moment, pace)
-        )
+        await self._context.write(lambda tx: booking.book_lost(tx, row.key, reason, why, moment, pace))
         self._wake([row.id])
 
     async def end_remnants(self, row: Supervised) -> None:
@@ -144,7 +142,9 @@ class Ending:
         """Whatever takes a look at files; it runs in a thread beside the loop."""
         label = booking.Label.read(record.label)
         tail = read_tail(self._context.paths.run_log(label.shim, record.key))
-        killed_by_kernel = record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
+        killed_by_kernel = (
+            record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
+        )
         return booking.End(
             record=record,
             good=self._is_good(label, record, tail),
@@ -158,7 +158,10 @@ class Ending:
         if label.columns["session_id"] is not None or label.columns["agent"] == "shell":
             return None
         row = runners.get_supervised(self._context.rows, label.id)
-        return row.session_id or conversation.look(self._context, row, (), (), tail.decode(errors="replace")).session_id
+        return (
+            row.session_id
+            or conversation.look(self._context, row, (), (), tail.decode(errors="replace")).session_id
+        )
 
     def _is_good(self, label: booking.Label, record: ExitRecord, tail: bytes) -> bool:
         if record.exit_code is None:

@@ -20,6 +20,7 @@ from stratavore.failpoints import fp
 from stratavore.model import Desired, Launched, LaunchPlan, Project, ShimId
 from stratavore.projects import usable_directory
 from stratavore.protocol import Launch
+from stratavore.shims import ZygoteFailed
 from stratavore.store import projects, runners, runs
 from stratavore.store.database import Tx
 from stratavore.store.faults import explain
@@ -40,20 +41,33 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
     start = _start(context, request, name, cwd, environment, agent, profile)
     plan = agent.launch(start)
     if find_program(start, plan) is None:
-        raise RunnerFailed(f"the program {plan.program or plan.argv[0]!r} of agent {name} is not on the PATH", remedy=agent.remedy)
+        raise RunnerFailed(
+            f"the program {plan.program or plan.argv[0]!r} of agent {name} is not on the PATH",
+            remedy=agent.remedy,
+        )
     if request.dry_run:
         shown = masked({**environment, **plan.env})
         slots = max(0, project.max_runners - project.runners)
-        return LaunchPlan(argv=list(plan.argv), cwd=cwd, environment=shown, session_id=plan.session_id, slots_left=slots)
+        return LaunchPlan(
+            argv=list(plan.argv), cwd=cwd, environment=shown, session_id=plan.session_id, slots_left=slots
+        )
     _refuse_early(context, request, project)
     return await _commit(context, asker, request, cwd, name, agent, environment)
 
 
 async def _commit(
-    context: Context, asker: Asker, request: Launch, cwd: str, agent_name: str, agent: Agent, environment: dict[str, str]
+    context: Context,
+    asker: Asker,
+    request: Launch,
+    cwd: str,
+    agent_name: str,
+    agent: Agent,
+    environment: dict[str, str],
 ) -> Launched:
-    ids = [new_runner_id() for _ in range(request.count)]
-    shims = await context.shims.reserve(request.count)
+    ids = sorted(
+        new_runner_id() for _ in range(request.count)
+    )  # lists are in this order: that of their names
+    shims = await _reserve(context, request.count)
     settings = context.config.runners
     now = context.clock.now()
     common: dict[str, Any] = {
@@ -81,7 +95,12 @@ async def _commit(
         project_id = int(projects.get_row(tx, request.project)["id"])
         taken = projects.take_slots(tx, project_id, request.count, partial=request.partial)
         for runner_id, name, shim_id in zip(ids, _names(tx, request, project_id, taken), shims, strict=False):
-            own = {"id": runner_id, "name": name, "project_id": project_id, "session_id": agent.new_session_id()}
+            own = {
+                "id": runner_id,
+                "name": name,
+                "project_id": project_id,
+                "session_id": agent.new_session_id(),
+            }
             runners.insert(tx, common | own)
             whose = {"name": name, "project": request.project, "agent": agent_name}
             runs.insert(tx, runner_id, 1, shim_id, whose, actor=str(asker), now=now)
@@ -106,6 +125,14 @@ async def _commit(
     return Launched(runners=rows, refused=request.count - len(launched))
 
 
+async def _reserve(context: Context, count: int) -> list[ShimId]:
+    try:
+        return await context.shims.reserve(count)
+    except ZygoteFailed as failure:
+        remedy = "daemon.log says more; `ulimit -a` shows whether processes or open files are at their limit"
+        raise RunnerFailed(f"nothing can be made to hold it: {failure}", remedy=remedy) from failure
+
+
 def _environment(context: Context, request: Launch) -> dict[str, str]:
     return runner_environment(
         caller=request.environment,
@@ -118,7 +145,9 @@ def _environment(context: Context, request: Launch) -> dict[str, str]:
 def _agent(
     context: Context, request: Launch, project: Project, environment: dict[str, str]
 ) -> tuple[str, Agent, Profile]:
-    name = request.agent or project.agent or context.config.runners.default_agent or first_on_path(environment)
+    name = (
+        request.agent or project.agent or context.config.runners.default_agent or first_on_path(environment)
+    )
     return name, *resolve(name, context.config.agents)
 
 
@@ -148,7 +177,8 @@ def _refuse_early(context: Context, request: Launch, project: Project) -> None:
     """Spare the shims what the transaction would refuse anyway; the transaction decides."""
     if request.name is not None and request.count == 1 and runners.is_living_name(context.rows, request.name):
         raise Conflict(
-            f"a runner called {request.name} lives", remedy=f"`stratavore attach {request.name}`, or another --name"
+            f"a runner called {request.name} lives",
+            remedy=f"`stratavore attach {request.name}`, or another --name",
         )
     needed = 1 if request.partial else request.count
     if project.runners + needed > project.max_runners:

@@ -1,7 +1,7 @@
 """The verbs on projects."""
 
 import os
-from pathlib import Path
+import stat
 from typing import Any
 
 import msgspec
@@ -12,7 +12,8 @@ from stratavore.context import Asker, Context
 from stratavore.errors import Invalid
 from stratavore.model import Acknowledged, Project
 from stratavore.protocol import EditProject, ListProjects, NewProject, Nothing
-from stratavore.store import projects
+from stratavore.store import projects, runs
+from stratavore.store.database import Tx
 
 
 async def list_projects(context: Context, asker: Asker, request: ListProjects) -> list[Project]:
@@ -62,9 +63,16 @@ async def edit_project(context: Context, asker: Asker, request: EditProject, pro
 async def delete_project(context: Context, asker: Asker, request: Nothing, project: str) -> Acknowledged:
     """Forget a project and its ended runners. Its directory is not touched."""
     now = context.clock.now()
-    forgotten = await context.write(lambda tx: projects.delete(tx, project, actor=str(asker), now=now))
+
+    def delete(tx: Tx) -> tuple[list[str], list[str]]:
+        logs = runs.list_logs_of_project(tx, project, context.paths.logs)
+        return projects.delete(tx, project, actor=str(asker), now=now), logs
+
+    forgotten, logs = await context.write(delete)
     for runner_id in forgotten:
         runner_files.remove(context.paths.runner(runner_id))
+    for log_file in logs:
+        runner_files.remove_log(log_file)
     return Acknowledged()
 
 
@@ -76,9 +84,13 @@ def usable_directory(path: str) -> str:
     """
     if not os.path.isabs(path):
         raise Invalid(f"{path!r} is not an absolute path", remedy="name the directory from the root")
-    real = Path(os.path.realpath(path))
-    if not real.is_dir():
-        raise Invalid(f"{real} is not a directory", remedy="make it first, or name another with --path")
+    try:
+        real = os.path.realpath(path)
+        is_directory = stat.S_ISDIR(os.stat(real).st_mode)
+    except (OSError, ValueError):  # not there, too long, a NUL in it
+        is_directory = False
+    if not is_directory:
+        raise Invalid(f"{path!r} is not a directory", remedy="make it first, or name another with --path")
     if not os.access(real, os.R_OK | os.X_OK):
         raise Invalid(f"{real} cannot be read", remedy=f"chmod u+rx {real}")
-    return str(real)
+    return real

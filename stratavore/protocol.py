@@ -33,7 +33,8 @@ from stratavore.model import (
 )
 from stratavore.routes import PLACES, PREFIX
 
-Name = Annotated[str, Meta(pattern=r"^[A-Za-z0-9._][A-Za-z0-9._-]{0,63}$")]
+# Not `.` and `..`, which cannot stand in the path of a URL; and `$` alone would let a line end pass.
+Name = Annotated[str, Meta(pattern=r"^(?!\.{1,2}$)[A-Za-z0-9._][A-Za-z0-9._-]{0,63}(?!\n)$")]
 Seconds = Annotated[float, Meta(ge=0, le=366 * 86400)]
 Count = Annotated[int, Meta(ge=1, le=4096)]
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
@@ -123,6 +124,10 @@ class ListRunners(Request, frozen=True):
     wait_seconds: Annotated[float, Meta(ge=0, le=25)] = 0
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
     offset: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.until is not None:
+            states_of(self.until)
 
 
 class Stop(Request, frozen=True):

@@ -50,10 +50,8 @@ def write_private(path: Path, content: bytes) -> None:
     """Write a 0600 file at once and whole."""
     beside = f"{path}.new"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, content)
-    finally:
-        os.close(fd)
+    with open(fd, "wb") as file:  # on a full disk `os.write` may write a part and say nothing
+        file.write(content)
     os.replace(beside, path)
 
 

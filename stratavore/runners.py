@@ -29,7 +29,9 @@ _LOOK_AGAIN_SECONDS = 20e-6
 
 async def list_runners(context: Context, asker: Asker, request: ListRunners) -> list[Runner]:
     """Runners; with `until`, as soon as all of them are where they are waited for, or the time is up."""
-    ids = None if request.runner is None else runners.resolve_all(context.rows, request.runner, request.project)
+    ids = (
+        None if request.runner is None else runners.resolve_all(context.rows, request.runner, request.project)
+    )
     if request.until is not None and ids is not None:
         await _wait(context, ids, request)
     return runners.list_runners(
@@ -126,7 +128,9 @@ async def remove_runners(context: Context, asker: Asker, request: Choose, runner
 async def forget(context: Context, ids: list[str], *, actor: str) -> int:
     """Remove rows, output and files of ended runners; returns the bytes that were freed."""
     now = context.clock.now()
-    logs = [run.log for runner_id in ids for run in runs.list_runs(context.rows, runner_id, context.paths.logs)]
+    logs = [
+        run.log for runner_id in ids for run in runs.list_runs(context.rows, runner_id, context.paths.logs)
+    ]
 
     def remove(tx: Tx) -> None:
         for runner_id in ids:
@@ -150,7 +154,12 @@ async def _wait(context: Context, ids: list[str], request: ListRunners) -> None:
 
 
 async def _stop(
-    context: Context, asker: Asker, references: str, project: str | None, reason: EndReason, grace: float | None
+    context: Context,
+    asker: Asker,
+    references: str,
+    project: str | None,
+    reason: EndReason,
+    grace: float | None,
 ) -> list[Runner]:
     ids = runners.resolve_all(context.rows, references, project)
     now = context.clock.now()
@@ -215,6 +224,8 @@ async def _straight_to_the_shim(
     living = [row for row in runners.list_supervised(context.rows, ids) if row.state not in FINAL]
     if not living:
         raise refusal
-    log.warning("the database takes no wish; asking the shims", extra={"runners": len(living), "why": str(refusal)})
+    log.warning(
+        "the database takes no wish; asking the shims", extra={"runners": len(living), "why": str(refusal)}
+    )
     for row in living:
         await act(row)

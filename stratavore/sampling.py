@@ -56,7 +56,9 @@ class Sampling:
 
     async def look(self) -> None:
         """Measure all living runners once, store it, and act on quotas."""
-        living = [row for row in runners.list_supervised(self._context.rows) if row.ended_at is None and row.pid]
+        living = [
+            row for row in runners.list_supervised(self._context.rows) if row.ended_at is None and row.pid
+        ]
         if not living:
             return
         found = await asyncio.to_thread(self._measure, living)
@@ -78,12 +80,20 @@ class Sampling:
         health = self._context.shims.health()
         taken = frozenset(row.session_id for row in living if row.session_id is not None)
         return [
-            self._look_at(row, usage[row.id], now, Health.OK if health.get(row.shim) == "ok" else Health.UNRESPONSIVE, taken)
+            self._look_at(
+                row,
+                usage[row.id],
+                now,
+                Health.OK if health.get(row.shim) == "ok" else Health.UNRESPONSIVE,
+                taken,
+            )
             for row in living
             if row.id in usage
         ]
 
-    def _look_at(self, row: Supervised, used: Usage, now: datetime, health: Health, taken: frozenset[str]) -> Look:
+    def _look_at(
+        self, row: Supervised, used: Usage, now: datetime, health: Health, taken: frozenset[str]
+    ) -> Look:
         said = conversation.look(self._context, row, used.members, taken - {row.session_id})
         sample = Sample(
             runner_id=row.id,

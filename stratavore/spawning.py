@@ -103,14 +103,14 @@ class Spawning:
         """Put the run under its project's hard limits, where the shims live in a delegated cgroup."""
         project = projects.get_row(self._context.rows, row.project)
         memory, cpu = project["max_memory_bytes"], project["max_cpu_percent"]
-        if (memory is not None or cpu is not None) and (limits := self._context.limits_around(row.shim)) is not None:
+        if (memory is not None or cpu is not None) and (
+            limits := self._context.limits_around(row.shim)
+        ) is not None:
             limits.hold(row.project_id, pid, memory_bytes=memory, cpu_percent=cpu)
 
     async def _book_failure(self, row: Supervised, why: str) -> None:
         moment, pace = self._context.moment(), self._context.pace
-        await self._context.write(
-            lambda tx: booking.book_not_started(tx, row.key, why, moment, pace)
-        )
+        await self._context.write(lambda tx: booking.book_not_started(tx, row.key, why, moment, pace))
         self._context.wake([row.id])
 
 

@@ -134,6 +134,10 @@ class House:
         """Whether it holds a slot."""
         return bool(self.context.rows.scalar("SELECT alive FROM runners WHERE id = ?", (runner_id,)))
 
+    def living_names(self, prefix: str) -> list[str]:
+        found = self.context.rows.all("SELECT name FROM runners WHERE alive = 1 ORDER BY name")
+        return [row["name"] for row in found if row["name"].startswith(prefix)]
+
     def slots(self, project: str) -> int:
         """Slots of its quota that are taken."""
         return int(

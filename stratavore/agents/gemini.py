@@ -32,7 +32,8 @@ class Gemini(Agent):
     remedy = "npm install -g @google/gemini-cli"
     home_variable = "GEMINI_CLI_HOME"
     parent_markers = ("GEMINI_CLI", "GEMINI_CLI_TRUST_WORKSPACE")
-    typing = Typing(pause_seconds=0.3)
+    # Until it has drawn a paste, Enter is a line end to it; on a busy machine its first drawing takes a second.
+    typing = Typing(pause_seconds=1.0)
 
     def new_session_id(self) -> str | None:
         return str(uuid.uuid4())

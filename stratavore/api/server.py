@@ -67,8 +67,6 @@ class Server:
                 return _reply(200, _encoder.encode(result))
             except StratavoreError as error:
                 return _reply(error.http_status, _encoder.encode(error.as_dict()))
-            except msgspec.ValidationError as error:
-                return _refusal(Invalid(f"{route.name}: {error}"))
             except web.HTTPException:
                 raise
             except Exception:
@@ -108,10 +106,14 @@ def _socket_of(http: web.Request) -> Any:
 
 
 async def _request_of(http: web.Request, route: Route, decoder: "msgspec.json.Decoder[Any]") -> Any:
-    if not route.has_body:
-        return msgspec.convert(dict(http.query), route.request, strict=False)
-    body = await http.read()
-    return decoder.decode(body or b"{}")
+    try:
+        if not route.has_body:
+            return msgspec.convert(dict(http.query), route.request, strict=False)
+        return decoder.decode(await http.read() or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:  # no JSON, or not of the right shape
+        raise Invalid(f"{route.name}: {error}") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise Invalid(f"{route.name}: a request may have 1 MiB", remedy="send less at once") from None
 
 
 async def _unknown(http: web.Request) -> web.Response:

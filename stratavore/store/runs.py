@@ -156,3 +156,13 @@ def list_ended_logs(rows: Rows, logs: Path) -> list[str]:
     """The files of the output of ended runs, the oldest end first; `logs` is the directory of all logs."""
     found = rows.all("SELECT key, shim FROM runs WHERE ended_at IS NOT NULL ORDER BY ended_at")
     return [str(logs / row["shim"] / row["key"]) for row in found]
+
+
+def list_logs_of_project(rows: Rows, project: str, logs: Path) -> list[str]:
+    """The files of the output of all runs of a project's runners."""
+    found = rows.all(
+        "SELECT n.key, n.shim FROM runs AS n JOIN runners AS r ON r.id = n.runner_id"
+        " JOIN projects AS p ON p.id = r.project_id WHERE p.name = ?",
+        (project,),
+    )
+    return [str(logs / row["shim"] / row["key"]) for row in found]

@@ -115,15 +115,17 @@ def test_fault_23_a_full_disk_for_output_blocks_nobody(on_small_disk: House) -> 
     house = on_small_disk
     flood = "head -c 4000000 /dev/zero | tr '\\0' y; : > flooded"
     wait_for = "while [ ! -e {} ]; do sleep 0.05; done;"
-    runner = house.launch("sh", "-c", f"{wait_for.format('begin')} {flood}; {wait_for.format('end')} exit 4")
+    script = f"{wait_for.format('begin')} {flood}; {wait_for.format('end')} echo after; exit 4"
+    runner = house.launch("sh", "-c", script)
     house.becomes(runner.id, "running")
     with full_disk(house.home):
         (house.folder / "begin").touch()
         until((house.folder / "flooded").exists, why="the flood to be taken, if only to be dropped")
-        (house.folder / "end").touch()
-        until(lambda: not house.processes(runner.id), why="its end")
+    (house.folder / "end").touch()
     assert house.becomes(runner.id, "failed").exit_code == 4
-    assert len(house.output(runner.id)) < 4_000_000
+    output = house.output(runner.id)
+    assert len(output) < 4_000_000
+    assert output.endswith(b"after\r\n")
     assert read_sidecar(Path(house.runs(runner.id)[0].log)).gaps
 
 

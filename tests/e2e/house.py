@@ -73,8 +73,7 @@ class House:
         if self.agent == "claude":
             self.until_status(runner, "idle")
             return
-        words = KINDS[self.agent].prompt_words
-        until(lambda: words in self.screen(runner["name"]), f"{self.agent} at its prompt", look=0.5)
+        self.until_on_screen(runner["name"], KINDS[self.agent].prompt_words)
         self._until_quiet(runner)
 
     def until_status(self, runner: JSON, *wanted: str) -> None:
@@ -95,9 +94,33 @@ class House:
 
     def until_logged(self, name: str, words: str) -> str:
         """The readable log, once it has these words."""
-        return until(
-            lambda: [text for text in [self.logs(name)] if words in text], f"{words!r} in logs", look=0.2
-        )[0]
+
+        def look() -> list[str]:
+            return [text for text in [self.logs(name)] if words in text]
+
+        return until(look, f"{words!r} in logs", look=0.2, more=lambda: self.screen(name))[0]
+
+    def ask(self, name: str, prompt: str, answer: str) -> None:
+        """Send a prompt to an agent that does not tell whether it took it, and wait for the end of the answer.
+
+        On a crowded machine Enter may come before it has drawn the paste, and is a line end to it then. So if the
+        prompt stands there still, Enter is pressed again, as a person would.
+        """
+        assert self.cli.json("send", name, prompt)["taken"] is None
+        with suppress(TimeoutError):
+            until(lambda: answer in self.logs(name), "an answer at once", seconds=8, look=0.2)
+            return
+        if not self.heard_together(prompt):
+            self.cli("send", name, "--key", "enter")
+        self.until_logged(name, answer)
+
+    def until_on_screen(self, name: str, words: str) -> None:
+        until(
+            lambda: words in self.screen(name),
+            f"{words!r} on screen",
+            look=0.3,
+            more=lambda: self.screen(name),
+        )
 
     def printed(self, runner: JSON) -> bytes:
         """The bytes that a run has printed so far."""

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.agents.bench import KINDS
-from tests.e2e.house import House, until
+from tests.e2e.house import House
 from tests.programs import needs
 
 OTHERS = ("opencode", "gemini", "codex")  # the slowest first, so that it is not the last of all
@@ -18,8 +18,7 @@ pytestmark = [
 
 def test_a_session_is_launched_talked_to_stopped_and_resumed(house: House) -> None:
     first = house.at_prompt("worker")
-    assert house.cli.json("send", "worker", "count to 7")["taken"] is None, "it does not tell"
-    house.until_logged("worker", "word-7")
+    house.ask("worker", "count to 7", "word-7")
     [stopped] = house.cli.json("stop", "worker")
     assert (stopped["state"], stopped["end_reason"]) == ("terminated", "stopped")
     code = stopped["exit_code"] if stopped["exit_signal"] is None else -stopped["exit_signal"]
@@ -29,9 +28,8 @@ def test_a_session_is_launched_talked_to_stopped_and_resumed(house: House) -> No
     house.cli("restart", "worker")
     again = house.show("worker")
     assert (again["id"], again["session_id"]) == (first["id"], stopped["session_id"])
-    until(lambda: "word-7" in house.screen("worker"), "the conversation is on the screen", look=0.3)
+    house.until_on_screen("worker", "word-7")
     house.until_prompt(again)
-    house.cli("send", "worker", "count to 9")
-    house.until_logged("worker", "word-9")
+    house.ask("worker", "count to 9", "word-9")
     assert house.heard_together("count to 7", "count to 9")
     assert house.cli.json("stop", "worker")[0]["session_id"] == stopped["session_id"]

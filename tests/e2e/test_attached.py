@@ -125,6 +125,6 @@ def test_in_tmux_the_screen_is_claudes_until_the_shell_is_back_as_it_was(house: 
     tmux.until_seen("[stratavore: detached]")
     until(lambda: tmux.modes() == modes, "the window is set as before", look=0.1, more=tmux.modes)
     tmux.run("sh", "-c", "echo shell-$((1+1)); stty -a | grep -ow '.*icanon'")
-    tmux.until_seen("\nshell-2\n")
+    tmux.until_seen("shell-2\n")
     assert "-icanon" not in tmux.screen()
     assert house.show("worker")["state"] == "running"

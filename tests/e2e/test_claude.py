@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.house import House, until
+from tests.e2e.house import House
 from tests.programs import needs
 
 pytestmark = [needs("claude"), pytest.mark.timeout(120)]
@@ -43,7 +43,7 @@ def test_a_restart_continues_the_conversation_under_the_same_name(house: House) 
     assert "--resume" in again["argv"]
     house.until_prompt(again)
     assert house.said(again)["sessionId"] == first["session_id"] == again["session_id"]
-    until(lambda: "word-7" in house.screen("worker"), "the conversation is on the screen", look=0.2)
+    house.until_on_screen("worker", "word-7")
     assert house.cli.json("send", "worker", "count to 9")["taken"] is True
     house.until_logged("worker", "word-9")
     assert house.heard_together("count to 7", "count to 9")
@@ -59,7 +59,7 @@ def test_a_session_whose_claude_was_killed_is_resumed_by_its_restart_policy(hous
     house.until_prompt(again)
     assert house.said(again)["sessionId"] == first["session_id"]
     assert (again["restarts"], again["state"]) == (1, "running")
-    until(lambda: "word-7" in house.screen("worker"), "the conversation is on the screen", look=0.2)
+    house.until_on_screen("worker", "word-7")
 
 
 def test_a_first_prompt_is_submitted_once_whatever_restarts_follow(house: House) -> None:

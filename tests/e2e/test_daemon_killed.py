@@ -52,7 +52,7 @@ def test_a_session_that_ends_while_the_daemon_is_dead_is_booked_as_it_ended(hous
 
 
 @pytest.mark.xfail(
-    reason="the last living runner of a shim takes the shim's busy lock with it, so the zygote sees no need of a daemon",
+    reason="a shim whose last runner has died is not busy, so the zygote sees no need of a daemon",
     raises=TimeoutError,
 )
 def test_a_session_that_dies_together_with_the_daemon_is_resumed_by_its_restart_policy(house: House) -> None:

@@ -97,7 +97,11 @@ def test_one_between_two_runs_uses_nothing(books: Books) -> None:
 def test_projects_with_a_quota_are_summed_up(books: Books) -> None:
     limit(books)
     books.project("free")
-    rows = [books.runner_in(State.RUNNING), books.runner_in(State.RUNNING), books.runner_in(State.RUNNING, project="free")]
+    rows = [
+        books.runner_in(State.RUNNING),
+        books.runner_in(State.RUNNING),
+        books.runner_in(State.RUNNING, project="free"),
+    ]
     sampled(books, *(row.id for row in rows))
     [found] = samples.by_project(books.rows)
     assert (found["name"], found["rss_bytes"], found["cpu_percent"]) == ("p", 2000, 25.0)
