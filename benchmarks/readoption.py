@@ -20,7 +20,7 @@ from benchmarks.talkers import Pipes, obeying
 from benchmarks.tmux import Tmux
 
 _PEER_RUNNERS = 100
-_LONG_ENOUGH_SECONDS = 3.0
+_LONG_ENOUGH_SECONDS = 5.0
 """For a peer that is started again to show what it does about those that live."""
 
 

@@ -194,7 +194,7 @@ async def _want_paused(
             if not row.alive:
                 raise Conflict(f"{row.name} ended already", remedy="`stratavore explain` says how")
             if row.desired is not Desired.STOPPED:
-                runners.want(tx, row.id, desired)
+                runners.want(tx, row.id, desired, then_start=row.then_start)
 
     try:
         await context.write(wish)

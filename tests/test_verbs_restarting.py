@@ -1,8 +1,8 @@
 """Runs that follow runs: asked for by a person, or due after a failure."""
 
-import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -179,16 +179,12 @@ class TestByPolicy:
         ended = await shared.over(answer.runners[0].id)
         assert (ended.run, ended.end_reason) == (3, EndReason.NOT_STARTED)
 
-    @together
-    async def test_a_healthy_run_forgives(self, shared: House) -> None:
-        runner = await shared.running("p", restart_policy="on-failure", max_restarts=3)
-        await shared.wish("UPDATE runners SET failures = 3 WHERE id = ?", runner.id)
-        await shared.wish("UPDATE runs SET started_at = '2001-01-01T00:00:00.000Z' WHERE runner_id = ?", runner.id)
-        assert runner.pid is not None
-        os.kill(runner.pid, signal.SIGKILL)
-        await until(lambda: "runner.failed" in shared.told(runner.id))
-        # The shim saw it start a moment ago, and it is the shim's word that counts: no forgiveness.
-        assert (await shared.over(runner.id)).run == 1
+    async def test_healthy_runs_never_open_the_breaker(self, tmp_path: Path) -> None:
+        async with living(tmp_path / "state", quick(runners={"healthy_after": 0.0})) as house:
+            await house.project("p")
+            runner = await house.launch("p", "exit 1", restart_policy="on-failure", max_restarts=1)
+            await until(lambda: house.told(runner.id).count("runner.failed") >= 4)
+            assert "runner.gave_up" not in house.told(runner.id)
 
     async def test_the_pause_outlives_the_daemon(self, tmp_path: Path) -> None:
         async with living(tmp_path / "state", quick(**SLOW)) as house:
@@ -325,19 +321,26 @@ class TestAdoption:
         """The row says running, the shim knows nothing of it: no code is made up."""
         await house.project("p")
         runner = await house.running("p")
-        await house.wish("UPDATE runs SET key = ? WHERE runner_id = ?", f"{runner.id}.x", runner.id)
+        await house.wish("UPDATE runners SET run = 2")
+        await house.wish("UPDATE runs SET key = ?, number = 2", f"{runner.id}.2")
+        await house.wish(
+            "INSERT INTO runs (key, runner_id, number, shim, state, created_at, ended_at, end_reason)"
+            " SELECT ?, runner_id, 1, shim, 'failed', created_at, created_at, 'exited' FROM runs",
+            f"{runner.id}.1",
+        )
         report = await house.ask("reconcile")
         assert report.lost == [runner.name]
         lost = await house.over(runner.id)
-        assert (lost.exit_code, lost.exit_signal, lost.end_reason) == (None, None, EndReason.VANISHED)
+        assert (lost.state, lost.exit_code, lost.exit_signal) == ("lost", None, None)
+        assert lost.end_reason is EndReason.VANISHED
+        assert not is_alive(runner.pid), "a second copy could be started beside it"
 
 
-async def forget_everything(house: House, *, meanwhile: object = None) -> None:
+async def forget_everything(house: House, *, meanwhile: Callable[[], Awaitable[None]] | None = None) -> None:
     """The next daemon begins with an empty database."""
     await house.stop()
     for file in house.paths.state.glob("state.db*"):
         file.unlink()
-    if callable(meanwhile):
+    if meanwhile is not None:
         await meanwhile()
     await house.start()
-    await asyncio.sleep(0)
