@@ -90,8 +90,11 @@ class House:
         return [row["pid"] for row in self.rows.all("SELECT pid FROM runs WHERE state = 'running'")]
 
     def processes(self) -> list[int]:
-        assert self._daemon is not None
-        return [self._daemon.pid, *self.holders()]
+        return [self.daemon_pid(), *self.holders()]
+
+    def daemon_pid(self) -> int:
+        """Whoever holds the lock: if the one that we started is slow, the zygote starts another."""
+        return int(self.paths.lock.read_text().split()[1])
 
     def holders(self) -> list[int]:
         """Zygote and shims."""
@@ -147,9 +150,9 @@ class House:
         if self._rows is not None:
             self._rows.close()
         if self._daemon is not None:
+            with suppress(OSError, IndexError):  # it never came up
+                processes.end(self.processes())
             self.kill_daemon()
-            with suppress(OSError):
-                processes.end(self.holders())
 
     def _wait_for(self, where: str, count: int, command: "subprocess.Popen[bytes] | None" = None) -> None:
         def is_so() -> bool:

@@ -75,8 +75,9 @@ def below(roots: Collection[int]) -> list[int]:
 
 
 def end(roots: Collection[int]) -> None:
-    """Kill these processes and everything below them, and reap what is ours to reap."""
-    doomed = below(roots)
+    """Kill these processes and everything below them, as far as they are below us, and reap what is ours to reap."""
+    ours = set(below([os.getpid()]))
+    doomed = [pid for pid in below(roots) if pid in ours]
     for pid in doomed:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

@@ -7,6 +7,7 @@ and code is compared, and no second copy may be there.
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import processes
@@ -18,6 +19,7 @@ from benchmarks.rows import Better, Figure, Peers, Row, Target
 from benchmarks.supervisord import Supervisord
 from benchmarks.talkers import Pipes, obeying
 from benchmarks.tmux import Tmux
+from stratavore.shim.client import MARKER
 
 _PEER_RUNNERS = 100
 _LONG_ENOUGH_SECONDS = 5.0
@@ -120,16 +122,29 @@ def _killed(house: House, pipes: Pipes) -> Returned:
         row["pid"]: row["exit_code"]
         for row in house.rows.all("SELECT pid, exit_code FROM runs WHERE ended_at > ''")
     }
-    holders = set(house.holders())
-    held = [pid for pid in processes.below(holders) if pid not in holders]
+    marked = set(_marked())
     return Returned(
         seconds=seconds,
-        alive=sum(_is_same(pid, starts[pid]) for pid in living),
+        alive=sum(pid in marked and _is_same(pid, starts[pid]) for pid in living),
         expected_alive=len(living),
         lost_bytes=sum(len(text) for pid, text in expected.items() if logs[pid].read_bytes() != text),
         lost_codes=sum(known.get(pid) != code for pid, code in codes.items()),
-        duplicates=len(set(held) - living),
+        duplicates=len(marked - living),
     )
+
+
+def _marked() -> list[int]:
+    """The processes of runners, wherever they are below us. (A zygote may also have started a daemon meanwhile.)"""
+    marker = f"{MARKER}=".encode()
+    found = []
+    for pid in processes.below([os.getpid()]):
+        try:
+            variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if any(variable.startswith(marker) for variable in variables):
+            found.append(pid)
+    return found
 
 
 def _is_same(pid: int, start: str) -> bool:

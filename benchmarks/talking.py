@@ -139,7 +139,7 @@ def _flood(bench: Bench) -> Iterator[Row]:
         floor=Figure.of(run.cpu_seconds for run in bare),
         floor_is="the same loop without us",
         peers={name: Figure.of([run.cpu_seconds]) for name, run in peers.items()},
-        target=Target(f"≤ {scaled:g} s", scaled),
+        target=Target(f"≤ {scaled:.2g} s", scaled),
     )
     yield Row(
         name="flood-memory",

@@ -13,11 +13,11 @@ import msgspec
 from stratavore.clock import from_unix_ms, iso
 from stratavore.errors import NotFound
 from stratavore.lifecycle import FINAL, Cause, State
-from stratavore.model import Desired, EndReason, OnQuota
+from stratavore.model import Desired, EndReason, OnQuota, ShimId
 from stratavore.process import Identity
 from stratavore.restart import Again, Over, Pace, after_end
 from stratavore.shim.client import ExitRecord
-from stratavore.store import events, projects, runners, runs
+from stratavore.store import events, projects, runners, runs, supervision
 from stratavore.store.database import Tx
 from stratavore.store.runs import RunRow
 
@@ -66,13 +66,13 @@ class Label(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self).decode()
 
     @classmethod
-    def of(cls, runner: runners.Supervised, project_path: str) -> "Label":
+    def of(cls, recipe: supervision.Recipe, shim: ShimId) -> "Label":
         kept = (
             "agent restart_policy max_restarts tty terminal_rows terminal_columns extra_argv cwd umask prompt"
             " session_id stop_grace_seconds max_seconds"
         ).split()
-        columns = {name: getattr(runner, name) for name in kept}
-        return cls(runner.id, runner.name, runner.project, project_path, runner.run, runner.shim, columns)
+        columns = {name: getattr(recipe, name) for name in kept}
+        return cls(recipe.id, recipe.name, recipe.project, recipe.project_path, recipe.run, shim, columns)
 
 
 def book_spawned(tx: Tx, key: str, who: Identity, argv: list[str], moment: Moment) -> None:
@@ -150,7 +150,7 @@ def book_paused(tx: Tx, key: str, cause: Cause, moment: Moment) -> None:
 
 def ask_stop(
     tx: Tx,
-    runner: runners.Supervised,
+    runner: supervision.Supervised,
     reason: EndReason,
     *,
     actor: str,
@@ -177,9 +177,9 @@ def ask_stop(
     )
 
 
-def begin_again(tx: Tx, runner: runners.Supervised, shim: str, *, now: datetime) -> None:
+def begin_again(tx: Tx, runner: supervision.Supervised, shim: str, *, now: datetime) -> None:
     """Commit the intent of the next run; nothing happens if somebody was quicker, or it is no longer wanted."""
-    current = runners.get_supervised(tx, runner.id)
+    current = supervision.get_supervised(tx, runner.id)
     if current.run != runner.run or not current.alive or current.desired is Desired.STOPPED:
         return
     runners.begin_again(tx, runner.id, by_itself=not current.then_start)

@@ -11,9 +11,9 @@ from stratavore.agents import Traces, resolve
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.model import Activity
-from stratavore.runner_files import read_environment
 from stratavore.spawning import start_of
-from stratavore.store.runners import Supervised
+from stratavore.store import supervision
+from stratavore.store.supervision import Supervised
 
 _NOTHING_BEFORE_SECONDS = 1.0
 """An agent's files may be dated a little before the moment at which we noted its start."""
@@ -41,8 +41,7 @@ def look(
         agent, _ = resolve(row.agent, context.config.agents)
         if agent.name == "shell" or row.started_at is None:
             return Said()
-        directory = context.paths.runner(row.id)
-        start = start_of(row, read_environment(directory), directory, context)
+        start = start_of(context, supervision.get_recipe(context.rows, row.id))
     except StratavoreError:
         return Said()
     live = agent.live(members, start) if members else None

@@ -95,7 +95,7 @@ def run(paths: Paths, config_file: Path | None) -> int:
     sys.setswitchinterval(_SWITCH_SECONDS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     loaded = load(paths, config_file, os.environ)
-    for directory in (paths.state, paths.runners):
+    for directory in (paths.state, paths.runners, paths.environments):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     open_log(loaded.config.daemon)
     with hold_lock(paths.lock):

@@ -9,13 +9,17 @@ from stratavore.model import DiskUse
 def measure(state: Path) -> DiskUse:
     """What the state directory holds, in bytes on disk: holes do not count."""
     database = output = other = 0
+    linked: set[int] = set()
     by_runner: dict[str, int] = {}
     for directory, _, names in os.walk(state):
         for name in names:
             try:
-                size = os.lstat(os.path.join(directory, name)).st_blocks * 512
+                found = os.lstat(os.path.join(directory, name))
             except OSError:
                 continue
+            size = 0 if found.st_ino in linked else found.st_blocks * 512
+            if found.st_nlink > 1:
+                linked.add(found.st_ino)
             if directory == str(state) and name.startswith("state.db"):
                 database += size
             elif directory.startswith(str(state / "logs")):

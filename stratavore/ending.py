@@ -23,9 +23,9 @@ from stratavore.process import Identity
 from stratavore.remnants import SharedScan, end_processes
 from stratavore.shim.client import ExitRecord
 from stratavore.shims import Keys, Signal
-from stratavore.store import runners, runs
+from stratavore.store import runs, supervision
 from stratavore.store.database import Tx
-from stratavore.store.runners import Supervised
+from stratavore.store.supervision import Supervised
 from stratavore.terminal.render import last_line
 
 log = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ class Ending:
         """The conversation, where the agent tells it only now; the sampler may have found it before."""
         if label.columns["session_id"] is not None or label.columns["agent"] == "shell":
             return None
-        row = runners.get_supervised(self._context.rows, label.id)
+        row = supervision.get_supervised(self._context.rows, label.id)
         return (
             row.session_id
             or conversation.look(self._context, row, (), (), tail.decode(errors="replace")).session_id

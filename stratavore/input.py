@@ -16,12 +16,11 @@ from stratavore.errors import Conflict, Invalid
 from stratavore.lifecycle import State
 from stratavore.model import Activity, Sent
 from stratavore.protocol import Input, Nothing
-from stratavore.runner_files import read_environment
 from stratavore.shim.client import Refused
 from stratavore.shims import Part, ShimGone
 from stratavore.spawning import start_of
-from stratavore.store import events, runners
-from stratavore.store.runners import Supervised
+from stratavore.store import events, runners, supervision
+from stratavore.store.supervision import Supervised
 from stratavore.terminal import paste
 from stratavore.terminal.modes import Modes, modes_of
 
@@ -62,7 +61,7 @@ async def interrupt_runner(context: Context, asker: Asker, request: Nothing, run
 
 
 def _typable(context: Context, reference: str) -> Supervised:
-    row = runners.get_supervised(context.rows, runners.resolve(context.rows, reference))
+    row = supervision.get_supervised(context.rows, runners.resolve(context.rows, reference))
     if row.state not in (State.RUNNING, State.STOPPING):
         raise Conflict(f"{row.name} is {row.state}", remedy=f"`stratavore explain {row.name}` says why")
     if not row.tty:
@@ -72,8 +71,7 @@ def _typable(context: Context, reference: str) -> Supervised:
 
 def _agent_of(context: Context, row: Supervised) -> tuple[Agent, Start]:
     agent, _ = resolve(row.agent, context.config.agents)
-    directory = context.paths.runner(row.id)
-    return agent, start_of(row, read_environment(directory), directory, context)
+    return agent, start_of(context, supervision.get_recipe(context.rows, row.id))
 
 
 def _live(agent: Agent, row: Supervised, start: Start) -> Live | None:

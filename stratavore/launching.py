@@ -107,7 +107,7 @@ async def _commit(
         return ids[:taken]
 
     try:
-        runner_files.write_environment([context.paths.runner(runner_id) for runner_id in ids], environment)
+        runner_files.write_environment(context.paths, ids, environment)
         fp("launch.before_commit")
         launched = await context.write(insert)
     except (asyncio.CancelledError, StorageFailed):
@@ -195,5 +195,5 @@ def _names(tx: Tx, request: Launch, project_id: int, count: int) -> list[str]:
 
 def _discard(context: Context, runner_ids: list[str], shim_ids: list[ShimId]) -> None:
     for runner_id, shim_id in zip(runner_ids, shim_ids, strict=True):
-        runner_files.remove(context.paths.runner(runner_id))
+        runner_files.remove(context.paths, runner_id)
         context.shims.release(shim_id)

@@ -32,6 +32,7 @@ class Paths:
         self.shims = state / "shims"
         self.logs = state / "logs"
         self.runners = state / "runners"
+        self.environments = state / "environments"
         self.quarantine = state / "quarantine"
 
     def shim(self, shim_id: str) -> Path:
@@ -42,7 +43,12 @@ class Paths:
         return self.logs / shim_id / key
 
     def runner(self, runner_id: str) -> Path:
+        """Where an agent finds the files that it was given; missing if it was given none."""
         return self.runners / runner_id
+
+    def environment(self, runner_id: str) -> Path:
+        """The file that keeps the environment for the runner's starts."""
+        return self.environments / runner_id
 
 
 def locate(environ: os._Environ[str] | dict[str, str] | None = None) -> Paths:

@@ -70,7 +70,7 @@ async def delete_project(context: Context, asker: Asker, request: Nothing, proje
 
     forgotten, logs = await context.write(delete)
     for runner_id in forgotten:
-        runner_files.remove(context.paths.runner(runner_id))
+        runner_files.remove(context.paths, runner_id)
     for log_file in logs:
         runner_files.remove_log(log_file)
     return Acknowledged()

@@ -1,36 +1,37 @@
-"""A runner's own directory: its environment, and the small files that its agent was given.
+"""What a runner has on the disk: its environment, the small files that its agent was given, its output.
 
 Rule 1: directories are 0700 and files 0600, from the first moment on.
 Rule 2: a file is whole or absent: it is written beside its place and renamed.
+Rule 3: an environment is written once and never changed, so those launched together have links to one file. To make
+a thousand files costs more than to start a thousand runners.
 """
 
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from stratavore.errors import Invalid
-
-_ENVIRONMENT = "env.json"
-
-
-def write_environment(directories: Iterable[Path], environment: Mapping[str, str]) -> None:
-    """Keep the environment of these new runners for their starts."""
-    content = json.dumps(dict(environment)).encode()
-    for directory in directories:
-        os.mkdir(directory, 0o700)
-        write_private(directory / _ENVIRONMENT, content)
+from stratavore.paths import Paths
 
 
-def read_environment(directory: Path) -> dict[str, str]:
+def write_environment(paths: Paths, runner_ids: Sequence[str], environment: Mapping[str, str]) -> None:
+    """Keep the environment of these new runners, which are launched together, for their starts."""
+    first, *others = (str(paths.environment(runner_id)) for runner_id in runner_ids)
+    _write_private(first, json.dumps(dict(environment)).encode())
+    for other in others:
+        os.link(first, other)
+
+
+def read_environment(paths: Paths, runner_id: str) -> dict[str, str]:
     """The environment that was kept.
 
     Raises:
         Invalid: it has gone, or cannot be read.
     """
-    path = f"{directory}/{_ENVIRONMENT}"
+    path = paths.environment(runner_id)
     try:
         with open(path, "rb") as file:
             return dict(_parsed(file.read()))
@@ -46,7 +47,15 @@ def _parsed(content: bytes) -> dict[str, str]:
     return {str(name): str(value) for name, value in json.loads(content).items()}
 
 
-def write_private(path: Path, content: bytes) -> None:
+def write_files(directory: Path, files: Mapping[str, str]) -> None:
+    """Write what the agent wants to find in the runner's directory, which is made if it wants anything."""
+    if files:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    for name, content in files.items():
+        _write_private(str(directory / name), content.encode())
+
+
+def _write_private(path: str, content: bytes) -> None:
     """Write a 0600 file at once and whole."""
     beside = f"{path}.new"
     fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -55,20 +64,24 @@ def write_private(path: Path, content: bytes) -> None:
     os.replace(beside, path)
 
 
-def remove(directory: Path) -> int:
-    """Remove a runner's directory; returns the bytes that it held."""
+def remove(paths: Paths, runner_id: str) -> int:
+    """Remove what a runner has besides its output; returns the bytes that it held."""
+    directory = paths.runner(runner_id)
     freed = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     shutil.rmtree(directory, ignore_errors=True)
-    return freed
+    return freed + _unlink(paths.environment(runner_id))
 
 
 def remove_log(log: str) -> int:
     """Remove the output of one run and its sidecar; returns the bytes on disk that it held."""
-    freed = 0
-    for path in (Path(log), Path(log + ".idx")):
-        try:
-            freed += path.stat().st_blocks * 512
-            path.unlink()
-        except OSError:
-            continue
-    return freed
+    return _unlink(Path(log)) + _unlink(Path(log + ".idx"))
+
+
+def _unlink(path: Path) -> int:
+    """Remove a file if it is there; returns the bytes on disk that went with it: none while others link to it."""
+    try:
+        held = path.stat()
+        path.unlink()
+    except OSError:
+        return 0
+    return held.st_blocks * 512 if held.st_nlink == 1 else 0

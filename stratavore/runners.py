@@ -14,12 +14,11 @@ from stratavore.agents import resolve
 from stratavore.context import Asker, Context
 from stratavore.ending import rungs
 from stratavore.errors import Conflict, Degraded, StorageFailed
-from stratavore.lifecycle import FINAL
 from stratavore.model import Desired, EndReason, Run, Runner
 from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Stop, states_of
-from stratavore.store import events, runners, runs
+from stratavore.store import events, runners, runs, supervision
 from stratavore.store.database import Tx
-from stratavore.store.runners import Supervised
+from stratavore.store.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +81,9 @@ async def restart_runners(context: Context, asker: Asker, request: Stop, runner:
     now, moment = context.clock.now(), context.moment()
 
     def wish(tx: Tx) -> None:
-        for row in runners.list_supervised(tx, ids):
+        for row in supervision.list_supervised(tx, ids):
             events.append(tx, "runner.restart_asked", row.id, row.whose(), actor=str(asker), now=now)
-            if row.state not in FINAL:
+            if not row.is_over:
                 runners.want(tx, row.id, Desired.RUNNING, then_start=True)
                 booking.ask_stop(
                     tx, row, EndReason.STOPPED, actor=str(asker), now=now, grace=request.grace_seconds
@@ -137,7 +136,7 @@ async def forget(context: Context, ids: list[str], *, actor: str) -> int:
             runners.remove(tx, runner_id, actor=actor, now=now)
 
     await context.write(remove)
-    freed = sum(runner_files.remove(context.paths.runner(runner_id)) for runner_id in ids)
+    freed = sum(runner_files.remove(context.paths, runner_id) for runner_id in ids)
     return freed + sum(runner_files.remove_log(log_file) for log_file in logs)
 
 
@@ -165,13 +164,13 @@ async def _stop(
     now = context.clock.now()
 
     def wish(tx: Tx) -> None:
-        found = runners.list_supervised(tx, ids)
+        found = supervision.list_supervised(tx, ids)
         ended = [row.name for row in found if not row.alive]
         if ended and references != "*":
             raise Conflict(f"{', '.join(ended)} ended already", remedy="`stratavore explain` says how")
         for row in found:
             runners.want(tx, row.id, Desired.STOPPED)
-            if row.state in FINAL:
+            if row.is_over:
                 runners.call_off_retry(tx, row, actor=str(asker), now=now)
             else:
                 booking.ask_stop(tx, row, reason, actor=str(asker), now=now, grace=grace)
@@ -190,7 +189,7 @@ async def _want_paused(
     ids = runners.resolve_all(context.rows, references, request.project)
 
     def wish(tx: Tx) -> None:
-        for row in runners.list_supervised(tx, ids):
+        for row in supervision.list_supervised(tx, ids):
             if not row.alive:
                 raise Conflict(f"{row.name} ended already", remedy="`stratavore explain` says how")
             if row.desired is not Desired.STOPPED:
@@ -221,7 +220,7 @@ async def _straight_to_the_shim(
     refusal: Degraded | StorageFailed,
 ) -> None:
     """Do it without a row; raises the database's refusal when there is nobody to do it to."""
-    living = [row for row in runners.list_supervised(context.rows, ids) if row.state not in FINAL]
+    living = [row for row in supervision.list_supervised(context.rows, ids) if not row.is_over]
     if not living:
         raise refusal
     log.warning(

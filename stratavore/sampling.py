@@ -17,10 +17,10 @@ from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.model import Desired, EndReason, Health, OnQuota
 from stratavore.process import Sampler, Usage
-from stratavore.store import events, runners, samples
+from stratavore.store import events, runners, samples, supervision
 from stratavore.store.database import Row, Tx
-from stratavore.store.runners import Supervised
 from stratavore.store.samples import Sample
+from stratavore.store.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Sampling:
     async def look(self) -> None:
         """Measure all living runners once, store it, and act on quotas."""
         living = [
-            row for row in runners.list_supervised(self._context.rows) if row.ended_at is None and row.pid
+            row for row in supervision.list_supervised(self._context.rows) if row.pid and not row.is_over
         ]
         if not living:
             return
@@ -152,4 +152,4 @@ class Sampling:
         found = runners.list_runners(self._context.rows, project=project, state="running")
         ranked = sorted(found, key=lambda runner: getattr(runner, resource) or 0, reverse=True)
         wanted = [runner for runner in ranked if runner.desired is Desired.RUNNING]
-        return runners.get_supervised(self._context.rows, wanted[0].id) if wanted else None
+        return supervision.get_supervised(self._context.rows, wanted[0].id) if wanted else None

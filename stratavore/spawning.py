@@ -7,33 +7,25 @@ Rule 3: the first prompt is given at the first start only.
 
 import logging
 import os
-from pathlib import Path
-from typing import NamedTuple
 
 from stratavore import booking
 from stratavore.agents import Launch, Start, resolve
 from stratavore.context import Context
 from stratavore.errors import Invalid
 from stratavore.failpoints import fp
+from stratavore.model import ShimId
 from stratavore.paths import HOME_VARIABLE
 from stratavore.remnants import SharedScan, end_processes
-from stratavore.runner_files import read_environment, write_private
+from stratavore.runner_files import read_environment, write_files
 from stratavore.shim.client import MARKER
 from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
-from stratavore.store import projects, runners
+from stratavore.store import runners, supervision
 from stratavore.store.database import Tx
-from stratavore.store.runners import Supervised
+from stratavore.store.supervision import Recipe, Supervised
 
 log = logging.getLogger(__name__)
 
 DEFAULT_UMASK = 0o022
-
-
-class Prepared(NamedTuple):
-    """All that a shim needs to know, but for what stands in the row."""
-
-    launch: Launch
-    environment: dict[str, str]
 
 
 class Spawning:
@@ -47,22 +39,23 @@ class Spawning:
 
     async def spawn(self, row: Supervised) -> None:
         """Give the run its process, or book why it has none."""
+        recipe = supervision.get_recipe(self._context.rows, row.id)
         try:
-            prepared = self._prepare(row)
+            launch, request = self._prepare(recipe, row)
             fp("launch.before_spawn")
-            spawned = await self._context.shims.spawn(row.shim, self._request(row, prepared))
+            spawned = await self._context.shims.spawn(row.shim, request)
         except ShimGone:
             return  # Its death is told separately, and judges this run.
         except (SpawnFailed, Invalid) as failure:
             await self._book_failure(row, str(failure))
             return
         fp("launch.after_spawn")
-        self._hold_to_limits(row, spawned.who.pid)
-        moment, launch = self._context.moment(), prepared.launch
+        self._hold_to_limits(recipe, row.shim, spawned.who.pid)
+        moment = self._context.moment()
 
         def book(tx: Tx) -> None:
             booking.book_spawned(tx, row.key, spawned.who, list(launch.argv), moment)
-            if launch.session_id is not None and launch.session_id != row.session_id:
+            if launch.session_id is not None and launch.session_id != recipe.session_id:
                 runners.set_session(tx, row.id, launch.session_id)
 
         await self._context.write(book)
@@ -76,37 +69,30 @@ class Spawning:
         [shim_id] = await self._context.shims.reserve(1)
         return shim_id
 
-    def _prepare(self, row: Supervised) -> Prepared:
-        directory = self._context.paths.runner(row.id)
-        environment = read_environment(directory)
-        agent, _ = resolve(row.agent, self._context.config.agents)
-        launch = agent.launch(start_of(row, environment, directory, self._context))
-        for name, content in launch.files.items():
-            write_private(directory / name, content.encode())
-        return Prepared(launch, {**environment, **launch.env, **self._house, MARKER: row.id})
-
-    def _request(self, row: Supervised, prepared: Prepared) -> SpawnRequest:
-        path = projects.get_row(self._context.rows, row.project)["path"]
-        return SpawnRequest(
+    def _prepare(self, recipe: Recipe, row: Supervised) -> tuple[Launch, SpawnRequest]:
+        start = start_of(self._context, recipe)
+        agent, _ = resolve(recipe.agent, self._context.config.agents)
+        launch = agent.launch(start)
+        write_files(start.runner_dir, launch.files)
+        return launch, SpawnRequest(
             key=row.key,
-            label=booking.Label.of(row, path).write(),
-            argv=list(prepared.launch.argv),
-            env=prepared.environment,
-            cwd=row.cwd,
-            tty=row.tty,
-            rows=row.terminal_rows,
-            cols=row.terminal_columns,
-            umask=DEFAULT_UMASK if row.umask is None else row.umask,
+            label=booking.Label.of(recipe, row.shim).write(),
+            argv=launch.argv,
+            env={**start.env, **launch.env, **self._house, MARKER: recipe.id},
+            cwd=recipe.cwd,
+            tty=recipe.tty,
+            rows=recipe.terminal_rows,
+            cols=recipe.terminal_columns,
+            umask=DEFAULT_UMASK if recipe.umask is None else recipe.umask,
         )
 
-    def _hold_to_limits(self, row: Supervised, pid: int) -> None:
+    def _hold_to_limits(self, recipe: Recipe, shim: ShimId, pid: int) -> None:
         """Put the run under its project's hard limits, where the shims live in a delegated cgroup."""
-        project = projects.get_row(self._context.rows, row.project)
-        memory, cpu = project["max_memory_bytes"], project["max_cpu_percent"]
+        memory, cpu = recipe.max_memory_bytes, recipe.max_cpu_percent
         if (memory is not None or cpu is not None) and (
-            limits := self._context.limits_around(row.shim)
+            limits := self._context.limits_around(shim)
         ) is not None:
-            limits.hold(row.project_id, pid, memory_bytes=memory, cpu_percent=cpu)
+            limits.hold(recipe.project_id, pid, memory_bytes=memory, cpu_percent=cpu)
 
     async def _book_failure(self, row: Supervised, why: str) -> None:
         moment, pace = self._context.moment(), self._context.pace
@@ -114,18 +100,22 @@ class Spawning:
         self._context.wake([row.id])
 
 
-def start_of(row: Supervised, environment: dict[str, str], directory: Path, context: Context) -> Start:
-    """What the agent's adapter is asked with for the present run of `row`."""
-    _, profile = resolve(row.agent, context.config.agents)
+def start_of(context: Context, recipe: Recipe) -> Start:
+    """What the agent's adapter is asked with for the present run of a runner.
+
+    Raises:
+        Invalid: its environment has gone, or its agent.
+    """
+    _, profile = resolve(recipe.agent, context.config.agents)
     return Start(
-        name=row.name,
-        cwd=row.cwd,
-        runner_dir=directory,
-        env=environment,
-        tty=row.tty,
-        prompt=row.prompt,
-        extra=tuple(row.extra_argv),
-        session_id=row.session_id,
-        is_restart=row.run > 1,
+        name=recipe.name,
+        cwd=recipe.cwd,
+        runner_dir=context.paths.runner(recipe.id),
+        env=read_environment(context.paths, recipe.id),
+        tty=recipe.tty,
+        prompt=recipe.prompt,
+        extra=tuple(recipe.extra_argv),
+        session_id=recipe.session_id,
+        is_restart=recipe.run > 1,
         profile=profile,
     )

@@ -7,6 +7,7 @@ from datetime import datetime
 from stratavore import __version__, process
 from stratavore.agents import resolve
 from stratavore.context import Asker, Context
+from stratavore.errors import StratavoreError
 from stratavore.lifecycle import FINAL
 from stratavore.model import (
     DaemonStatus,
@@ -16,12 +17,11 @@ from stratavore.model import (
     Status,
 )
 from stratavore.protocol import ListEvents, Nothing
-from stratavore.runner_files import read_environment
 from stratavore.spawning import start_of
 from stratavore.standing import next_of, recorded_evidence, summary_of, whole
-from stratavore.store import events, runners
+from stratavore.store import events, runners, supervision
 from stratavore.store.database import Condition
-from stratavore.store.runners import Supervised
+from stratavore.store.supervision import Supervised
 
 _EVENTS_TOLD = 5
 
@@ -62,7 +62,7 @@ async def list_events(context: Context, asker: Asker, request: ListEvents) -> li
 async def explain_runner(context: Context, asker: Asker, request: Nothing, runner: str) -> Explanation:
     """Why a runner is in the state it is in: every piece of evidence with its age, and what comes next."""
     found = runners.get_runner(context.rows, runner)
-    row = runners.get_supervised(context.rows, found.id)
+    row = supervision.get_supervised(context.rows, found.id)
     evidence = recorded_evidence(context.rows, found)
     if row.state not in FINAL:
         evidence += [*_from_the_process(context, row), *_from_the_agent(context, row)]
@@ -95,9 +95,12 @@ def _from_the_process(context: Context, row: Supervised) -> Iterable[Evidence]:
 def _from_the_agent(context: Context, row: Supervised) -> Iterable[Evidence]:
     if row.pid is None:
         return
-    agent, _ = resolve(row.agent, context.config.agents)
-    directory = context.paths.runner(row.id)
-    start = start_of(row, read_environment(directory), directory, context)
+    try:
+        agent, _ = resolve(row.agent, context.config.agents)
+        start = start_of(context, supervision.get_recipe(context.rows, row.id))
+    except StratavoreError as problem:  # an explanation is for when things are wrong
+        yield Evidence(source="agent", says=problem.message, observed_at=context.clock.now())
+        return
     if (live := agent.live(process.tree(row.pid), start)) is not None:
         says = f"{live.activity}: {live.said}"
         yield Evidence(source=f"{agent.name}'s own state file", says=says, observed_at=context.clock.now())

@@ -22,9 +22,9 @@ from stratavore.process import Identity, boot_id, seconds_since_start
 from stratavore.shim.client import ExitRecord, Refused
 from stratavore.shims import Holding, ShimGone, Survey, ZygoteFailed
 from stratavore.spawning import Spawning
-from stratavore.store import runners, runs
+from stratavore.store import runners, runs, supervision
 from stratavore.store.database import Tx
-from stratavore.store.runners import Supervised
+from stratavore.store.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
@@ -192,14 +192,21 @@ class Supervisor:
             await self._wakeup.wait()
             self._wakeup.clear()
             dirty, self._dirty = self._dirty, set()
-            for row in runners.list_supervised(self._context.rows, dirty):
+            try:
+                rows = supervision.list_supervised(self._context.rows, dirty)
+            except StratavoreError as error:
+                log.warning("the runners could not be read; will retry", extra={"why": error.message})
+                for runner_id in dirty:
+                    self.wake_after(self._context.config.runners.backoff_first, runner_id)
+                continue
+            for row in rows:
                 self._act_on(row, expected(row))
                 self._set_timers(row)
 
     async def reconcile(self) -> Reconciled:
         """Compare every living runner, and everything the shims hold, with each other, and act until they agree."""
-        rows = runners.list_supervised(self._context.rows)
-        dead = {row.shim for row in rows if row.ended_at is None and self._context.shims.is_gone(row.shim)}
+        rows = supervision.list_supervised(self._context.rows)
+        dead = {row.shim for row in rows if not row.is_over and self._context.shims.is_gone(row.shim)}
         for shim_id in dead:
             await self._ending.replay(shim_id)
         survey = await self._context.shims.survey()
@@ -249,7 +256,7 @@ class Supervisor:
         now = self._context.clock.boottime()
         if row.retry_at_boottime is not None:
             self.wake_after(row.retry_at_boottime - now, row.id)
-        if row.max_seconds is not None and row.start_time is not None and row.ended_at is None:
+        if row.max_seconds is not None and row.start_time is not None and not row.is_over:
             self.wake_after(row.max_seconds - seconds_since_start(row.start_time, now), row.id)
 
     def _act_on(self, row: Supervised, seen: Seen) -> None:
@@ -271,7 +278,7 @@ class Supervisor:
             await self._acts[action](row, seen)
         except Conflict as conflict:
             log.debug("somebody was quicker", extra={"run": row.key, "why": conflict.message})
-        except (StratavoreError, ShimGone, ZygoteFailed, Refused) as error:
+        except (StratavoreError, ShimGone, ZygoteFailed, Refused, OSError) as error:
             log.warning("will retry", extra={"run": row.key, "action": action.name, "why": str(error)})
             self.wake_after(self._context.config.runners.backoff_first, row.id)
         except Exception:
@@ -284,15 +291,13 @@ class Supervisor:
 
     async def _spawn(self, row: Supervised, seen: Seen) -> None:
         await self._spawning.spawn(row)
-        if row.max_seconds is not None:
+        if row.max_seconds is not None or row.desired is Desired.PAUSED:
             self.wake([row.id])
 
     async def _book_spawned(self, row: Supervised, seen: Seen) -> None:
         assert isinstance(seen, Alive)
-        moment = self._context.moment()
-        await self._context.write(
-            lambda tx: booking.book_spawned(tx, row.key, seen.who, row.extra_argv, moment)
-        )
+        moment, argv = self._context.moment(), supervision.get_recipe(self._context.rows, row.id).extra_argv
+        await self._context.write(lambda tx: booking.book_spawned(tx, row.key, seen.who, argv, moment))
         self.wake([row.id])
 
     async def _book_end(self, row: Supervised, seen: Seen) -> None:
@@ -303,10 +308,19 @@ class Supervisor:
         await self._ending.lose(row, holder_is_gone=isinstance(seen, HolderGone))
 
     async def _book_never_started(self, row: Supervised, seen: Seen) -> None:
-        moment, pace = self._context.moment(), self._context.pace
-        await self._context.write(
-            lambda tx: booking.book_not_started(tx, row.key, "stopped before it started", moment, pace)
-        )
+        """Look first: that there is no process may only have been expected, and a living one would be forgotten."""
+        survey = await self._context.shims.survey()
+        if row.shim not in survey.answered:
+            raise ShimGone(f"shim {row.shim} does not say whether it started")
+        match held := _seen(row, survey, ()):
+            case Alive():
+                await self._book_spawned(row, held)
+            case Finished():
+                await self._book_end(row, held)
+            case _:
+                moment, pace = self._context.moment(), self._context.pace
+                why = "stopped before it started"
+                await self._context.write(lambda tx: booking.book_not_started(tx, row.key, why, moment, pace))
 
     async def _pause(self, row: Supervised, seen: Seen) -> None:
         await self._context.shims.pause(row.key)
@@ -342,6 +356,6 @@ class Supervisor:
     async def _after_shim_death(self, shim_id: ShimId) -> None:
         await self._ending.replay(shim_id)
         orphans = [run.runner_id for run in runs.list_unended(self._context.rows) if run.shim == shim_id]
-        for row in runners.list_supervised(self._context.rows, orphans):
-            if row.ended_at is None:
+        for row in supervision.list_supervised(self._context.rows, orphans):
+            if not row.is_over:
                 self._act_on(row, HolderGone())

@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from stratavore.booking import Moment
+from stratavore.booking import Label, Moment
 from stratavore.clock import iso
 from stratavore.lifecycle import FINAL, State
-from stratavore.model import Desired, Event, OnQuota, RestartPolicy
-from stratavore.store import events, installation, projects, runners, runs
+from stratavore.model import Desired, Event, OnQuota, RestartPolicy, Runner
+from stratavore.store import events, installation, projects, runners, runs, supervision
 from stratavore.store.database import Database, Reader, Tx
-from stratavore.store.runners import Supervised
 from stratavore.store.runs import RunRow
+from stratavore.store.supervision import Recipe, Supervised
 
 T = TypeVar("T")
 NOW = datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -111,7 +111,22 @@ class Books:
         return self.supervised(row.id)
 
     def supervised(self, runner_id: str) -> Supervised:
-        return runners.get_supervised(self.rows, runner_id)
+        return supervision.get_supervised(self.rows, runner_id)
+
+    def recipe(self, runner_id: str) -> Recipe:
+        return supervision.get_recipe(self.rows, runner_id)
+
+    def label(self, row: Supervised) -> str:
+        """What a shim keeps of its run."""
+        return Label.of(self.recipe(row.id), row.shim).write()
+
+    def shown(self, runner_id: str) -> Runner:
+        """As people see it."""
+        return runners.get_runner(self.rows, runner_id)
+
+    def failures(self, runner_id: str) -> int:
+        """Failures in a row."""
+        return int(self.rows.scalar("SELECT failures FROM runners WHERE id = ?", (runner_id,)))
 
     def run(self, key: str) -> RunRow:
         return runs.get(self.rows, key)

@@ -54,7 +54,7 @@ class House:
         self._stack = AsyncExitStack()
 
     async def start(self) -> None:
-        for directory in (self.paths.state, self.paths.runners):
+        for directory in (self.paths.state, self.paths.runners, self.paths.environments):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.daemon = Daemon()
         self._stack = AsyncExitStack()
@@ -89,9 +89,7 @@ class House:
         """One runner of `sh -c script`; it is starting."""
         return (await self.launch_all(project, script, **fields)).runners[0]
 
-    async def launch_all(
-        self, project: str, script: str = "exec sleep 1000", **fields: Any
-    ) -> Launched:
+    async def launch_all(self, project: str, script: str = "exec sleep 1000", **fields: Any) -> Launched:
         answer = await self.ask("launch", project=project, **{"argv": ["sh", "-c", script], **fields})
         assert isinstance(answer, Launched)
         return answer
@@ -109,9 +107,7 @@ class House:
         """The runner as soon as it is in one of these states (and in that run)."""
         deadline = time.monotonic() + DEADLINE_SECONDS
         while time.monotonic() < deadline:
-            [found] = await self.ask(
-                "list_runners", runner=runner, until=",".join(states), wait_seconds=0.5
-            )
+            [found] = await self.ask("list_runners", runner=runner, until=",".join(states), wait_seconds=0.5)
             if found.state in states and run in (None, found.run):
                 return found  # type: ignore[no-any-return]
             await asyncio.sleep(0.005)
@@ -140,9 +136,7 @@ class House:
 
     def slots(self, project: str) -> int:
         """Slots of its quota that are taken."""
-        return int(
-            self.context.rows.scalar("SELECT live_runners FROM projects WHERE name = ?", (project,))
-        )
+        return int(self.context.rows.scalar("SELECT live_runners FROM projects WHERE name = ?", (project,)))
 
     async def wish(self, sql: str, *values: Any) -> None:
         """Change rows behind the daemon's back."""
@@ -181,7 +175,8 @@ class House:
 
     def end_everything(self) -> None:
         """KILL all that this house started; the zygotes first, which would start a daemon again."""
-        runners = [path.name for path in self.paths.runners.iterdir()] if self.paths.runners.is_dir() else []
+        kept = self.paths.environments
+        runners = [path.name for path in kept.iterdir()] if kept.is_dir() else []
         for pid in (*self.pids("zygotes"), *self.pids("shims")):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -61,7 +61,11 @@ def test_it_travels_as_what_it_is(cls: type[StratavoreError]) -> None:
     sent = cls("a message", remedy="a remedy")
     received = from_dict(sent.as_dict())
     assert type(received) is cls
-    assert received.as_dict() == sent.as_dict() == {"code": cls.code, "message": "a message", "remedy": "a remedy"}
+    assert (
+        received.as_dict()
+        == sent.as_dict()
+        == {"code": cls.code, "message": "a message", "remedy": "a remedy"}
+    )
     assert str(received) == "a message"
 
 

@@ -46,11 +46,17 @@ def test_a_relative_home_is_made_absolute(tmp_path: Path, monkeypatch: pytest.Mo
 def test_all_but_the_configuration_lies_below_one_directory() -> None:
     paths = Paths(Path("/s"), Path("/c/config.toml"))
     places = [path for name, path in vars(paths).items() if name != "user_config"]
-    places += [paths.shim("a"), paths.run_log("a", "r.1"), paths.runner("r")]
+    places += [paths.shim("a"), paths.run_log("a", "r.1"), paths.runner("r"), paths.environment("r")]
     assert [path for path in places if not path.is_relative_to("/s")] == []
 
 
 def test_no_two_things_share_a_place() -> None:
     paths = Paths(Path("/s"), Path("/c/config.toml"))
-    places = [*vars(paths).values(), paths.shim("a"), paths.run_log("a", "r.1"), paths.runner("r")]
+    places = [
+        *vars(paths).values(),
+        paths.shim("a"),
+        paths.run_log("a", "r.1"),
+        paths.runner("r"),
+        paths.environment("r"),
+    ]
     assert len(set(places)) == len(places)

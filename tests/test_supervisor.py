@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from stratavore.lifecycle import FINAL, LIVE, State
-from stratavore.model import Desired, RestartPolicy, ShimId
+from stratavore.model import Desired, ShimId
 from stratavore.process import Identity
 from stratavore.shim.client import ExitRecord
-from stratavore.store.runners import Supervised
+from stratavore.store.supervision import Supervised
 from stratavore.supervisor import Absent, Action, Alive, Finished, HolderGone, Seen, expected, plan
 
 BOOT, NOW, TICKS = "this-boot", 1000.0, 100
@@ -58,17 +58,7 @@ def row(state: State, **fields: Any) -> Supervised:
         project_id=1,
         agent="shell",
         desired=Desired.PAUSED if state is State.PAUSED else Desired.RUNNING,
-        restart_policy=RestartPolicy.ALWAYS,
-        max_restarts=3,
-        restarts=0,
-        failures=0,
         tty=True,
-        terminal_rows=24,
-        terminal_columns=80,
-        extra_argv=["true"],
-        cwd="/",
-        umask=None,
-        prompt=None,
         session_id=None,
         stop_grace_seconds=10.0,
         max_seconds=None,
@@ -85,8 +75,6 @@ def row(state: State, **fields: Any) -> Supervised:
         start_time=WHO.start_time if has_process else None,
         boot_id=BOOT if has_process else None,
         started_at=None,
-        ended_at=None,
-        end_reason=None,
         stop_reason=None,
         stop_by=None,
         run_grace_seconds=None,
@@ -160,11 +148,14 @@ def test_whatever_is_wished_a_known_end_is_booked_and_a_dead_holder_is_a_loss(
 )
 @pytest.mark.parametrize("state", sorted(FINAL))
 def test_an_ended_one_is_started_again_when_its_pause_is_over(
-    state: State, retry_at: float | None, retry_boot: str | None, desired: Desired, is_started: bool, seen: str
+    state: State,
+    retry_at: float | None,
+    retry_boot: str | None,
+    desired: Desired,
+    is_started: bool,
+    seen: str,
 ) -> None:
-    action = planned(
-        state, SEEN[seen], retry_at_boottime=retry_at, retry_boot_id=retry_boot, desired=desired
-    )
+    action = planned(state, SEEN[seen], retry_at_boottime=retry_at, retry_boot_id=retry_boot, desired=desired)
     assert action is (Action.START_AGAIN if is_started else Action.NOTHING)
 
 

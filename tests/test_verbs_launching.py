@@ -19,7 +19,7 @@ async def nothing_is_left(house: House, project: str) -> None:
     assert house.slots(project) == 0
     assert await house.ask("list_runners", project=project, all=True) == []
     known = {row["id"] for row in house.context.rows.all("SELECT id FROM runners")}
-    assert {path.name for path in house.paths.runners.iterdir()} <= known
+    assert {path.name for path in house.paths.environments.iterdir()} <= known
 
 
 @together
@@ -27,7 +27,12 @@ async def test_a_launch_is_a_process_in_the_directory_of_its_project(shared: Hou
     await shared.project("where", tmp_path)
     runner = await shared.running("where", "pwd; exec sleep 1000")
     assert is_alive(runner.pid)
-    assert (runner.name, runner.project, runner.agent, runner.cwd) == ("where-1", "where", "shell", str(tmp_path))
+    assert (runner.name, runner.project, runner.agent, runner.cwd) == (
+        "where-1",
+        "where",
+        "shell",
+        str(tmp_path),
+    )
     assert (runner.run, runner.restarts, runner.exit_code, runner.ended_at) == (1, 0, None, None)
     assert runner.started_at is not None
     await shared.says(runner, str(tmp_path))
@@ -118,9 +123,7 @@ class TestQuota:
     @together
     async def test_at_once_exactly_the_quota(self, shared: House) -> None:
         await shared.project("race", max_runners=10)
-        answers = await asyncio.gather(
-            *(shared.launch("race") for _ in range(50)), return_exceptions=True
-        )
+        answers = await asyncio.gather(*(shared.launch("race") for _ in range(50)), return_exceptions=True)
         assert sum(isinstance(answer, Runner) for answer in answers) == 10
         assert sum(isinstance(answer, QuotaExceeded) for answer in answers) == 40
         assert len(await shared.ask("list_runners", project="race")) == shared.slots("race") == 10
@@ -233,13 +236,13 @@ class TestRefusals:
         """A full disk shows itself here first."""
         async with living(tmp_path / "state") as house:
             await house.project("p")
-            house.paths.runners.rmdir()
-            house.paths.runners.write_text("in the way")
+            house.paths.environments.rmdir()
+            house.paths.environments.write_text("in the way")
             with pytest.raises(StratavoreError) as caught:
                 await house.launch_all("p", count=2)
             assert caught.value.remedy
-            house.paths.runners.unlink()
-            house.paths.runners.mkdir()
+            house.paths.environments.unlink()
+            house.paths.environments.mkdir()
             await nothing_is_left(house, "p")
             await house.running("p")
 
@@ -258,9 +261,7 @@ class TestEnvironment:
     @together
     async def test_it_is_a_file_of_its_own_and_nowhere_else(self, shared: House) -> None:
         runner = await shared.running("p", env={"MY_TOKEN": "very-secret-value"})
-        directory = shared.paths.runner(runner.id)
-        assert stat.S_IMODE(directory.stat().st_mode) == 0o700
-        file = directory / "env.json"
+        file = shared.paths.environment(runner.id)
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         assert "very-secret-value" in file.read_text()
         others = [path for path in shared.paths.state.rglob("*") if path.is_file() and path != file]

@@ -48,9 +48,7 @@ async def test_the_defaults_are_the_configurations(tmp_path: Path) -> None:
     ],
     ids="relative empty missing file below-file nul long control".split(),
 )
-async def test_what_is_no_directory_is_refused_in_one_line(
-    shared: House, path: str, complaint: str
-) -> None:
+async def test_what_is_no_directory_is_refused_in_one_line(shared: House, path: str, complaint: str) -> None:
     for name, *where in (("new_project",), ("edit_project", "p")):
         with pytest.raises(Invalid, match=complaint) as caught:
             await shared.ask(name, *where, **({"name": "bad"} if not where else {}), path=path)
@@ -156,7 +154,7 @@ async def test_to_delete_a_project_forgets_its_runners_and_not_its_directory(
         await shared.ask("get_project", "doomed")
     with pytest.raises(NotFound):
         await shared.get(runner.id)
-    assert not shared.paths.runner(runner.id).exists()
+    assert not shared.paths.environment(runner.id).exists()
     assert list(shared.paths.logs.glob(f"*/{runner.id}.*")) == []
     assert shared.told("doomed")[-1] == "project.deleted"
 

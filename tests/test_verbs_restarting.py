@@ -72,7 +72,9 @@ class TestAskedFor:
 
     @together
     async def test_a_stop_calls_a_restart_off(self, shared: House) -> None:
-        runner = await shared.running("p", "trap '' TERM; echo up; while :; do sleep 0.05; done", stop_grace_seconds=0.5)
+        runner = await shared.running(
+            "p", "trap '' TERM; echo up; while :; do sleep 0.05; done", stop_grace_seconds=0.5
+        )
         await shared.says(runner, "up")
         await shared.ask("restart_runners", runner.id)
         await shared.ask("stop_runners", runner.id)
@@ -81,7 +83,9 @@ class TestAskedFor:
     @together
     @pytest.mark.parametrize("verb", ["pause_runners", "unpause_runners"])
     async def test_a_pause_does_not(self, shared: House, verb: str) -> None:
-        runner = await shared.running("p", "trap '' TERM; echo up; while :; do sleep 0.05; done", stop_grace_seconds=0.5)
+        runner = await shared.running(
+            "p", "trap '' TERM; echo up; while :; do sleep 0.05; done", stop_grace_seconds=0.5
+        )
         await shared.says(runner, "up")
         await shared.ask("restart_runners", runner.id)
         await shared.ask(verb, runner.id)
@@ -89,7 +93,9 @@ class TestAskedFor:
 
     @together
     async def test_what_the_last_run_left_behind_is_ended_first(self, shared: House) -> None:
-        runner = await shared.launch("p", "setsid sleep 1000 & echo pid $!; exit 0", tty=False)
+        runner = await shared.launch(
+            "p", "setsid sleep 1000 >/dev/null 2>&1 & echo pid $!; exit 0", tty=False
+        )
         await shared.over(runner.id)
         left = int(shared.output(runner).split()[-1])
         assert is_alive(left)
@@ -101,12 +107,12 @@ class TestAskedFor:
     @together
     async def test_a_lost_environment_is_named(self, shared: House) -> None:
         runner = await shared.running("p")
-        (shared.paths.runner(runner.id) / "env.json").unlink()
+        shared.paths.environment(runner.id).unlink()
         await shared.ask("restart_runners", runner.id)
         await until(lambda: "runner.failed" in shared.told(runner.id))
         ended = await shared.over(runner.id)
         assert (ended.state, ended.end_reason) == (RunnerState.FAILED, EndReason.NOT_STARTED)
-        assert "env.json" in (ended.end_detail or "")
+        assert str(shared.paths.environment(runner.id)) in (ended.end_detail or "")
         assert ended.pid is None
 
     async def test_the_environment_and_the_words_stay_the_same(self, house: House) -> None:

@@ -20,7 +20,9 @@ class TestStop:
     @together
     @pytest.mark.parametrize("tty", [True, False])
     async def test_it_is_asked_first(self, shared: House, tty: bool) -> None:
-        runner = await shared.running("p", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done", tty=tty)
+        runner = await shared.running(
+            "p", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done", tty=tty
+        )
         await shared.says(runner, "up")
         await shared.ask("stop_runners", runner.id)
         ended = await shared.over(runner.id)
@@ -31,7 +33,7 @@ class TestStop:
 
     @together
     async def test_what_does_not_listen_is_killed_with_all_its_children(self, shared: House) -> None:
-        runner = await shared.running("p", f"setsid sh -c \"{DEAF}\" & {DEAF}", stop_grace_seconds=0.2)
+        runner = await shared.running("p", f'setsid sh -c "{DEAF}" & {DEAF}', stop_grace_seconds=0.2)
         await until(lambda: shared.output(runner).count(b"deaf") == 2)
         await shared.ask("stop_runners", runner.id)
         ended = await shared.over(runner.id)
@@ -86,6 +88,25 @@ class TestStop:
             assert (await shared.over(runner.id)).state == "terminated"
         assert (await shared.get(other.id)).state == "running"
         assert await shared.ask("stop_runners", "*", project="mine") == []
+
+    async def test_a_process_that_could_not_be_written_down_is_not_forgotten(
+        self, house: House, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """The disk refused to note that it runs; the stop that comes next must not take it for never started."""
+        await house.project("p")
+        await house.wish(
+            "CREATE TRIGGER refuse BEFORE UPDATE ON runs WHEN new.state = 'running'"
+            " BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        runner = await house.launch("p", "echo up; exec sleep 1000")
+        await house.says(runner, "up")
+        await until(lambda: "an action failed" in caplog.text)
+        caplog.clear()
+        await house.wish("DROP TRIGGER refuse")
+        await house.ask("stop_runners", runner.id)
+        ended = await house.over(runner.id)
+        assert (ended.state, ended.exit_signal) == ("terminated", signal.SIGTERM)
+        assert await marked(runner.id) == 0
 
 
 class TestPause:
@@ -159,13 +180,19 @@ class TestNeverResurrected:
         runs = ended.run
         await house.stays(lambda: not house.is_living(runner.id))
         after = await house.get(runner.id)
-        assert (after.run, after.state in ("terminated", "failed"), after.desired) == (runs, True, Desired.STOPPED)
+        assert (after.run, after.state in ("terminated", "failed"), after.desired) == (
+            runs,
+            True,
+            Desired.STOPPED,
+        )
         assert house.slots("p") == 0
         assert await marked(runner.id) == 0
 
     async def test_not_by_its_time_limit_nor_by_a_late_end(self, house: House) -> None:
         await house.project("p")
-        runner = await house.running("p", DEAF, restart_policy="always", max_seconds=0.3, stop_grace_seconds=0.2)
+        runner = await house.running(
+            "p", DEAF, restart_policy="always", max_seconds=0.3, stop_grace_seconds=0.2
+        )
         await house.says(runner, "deaf")
         await house.ask("stop_runners", runner.id)
         await house.restart()
@@ -195,7 +222,7 @@ class TestNamesAndRemoval:
         assert removed.id == runner.id
         with pytest.raises(NotFound):
             await shared.get(runner.id)
-        assert not shared.paths.runner(runner.id).exists()
+        assert not shared.paths.environment(runner.id).exists()
         assert list(shared.paths.logs.glob(f"*/{runner.id}.*")) == []
 
     @together
@@ -205,7 +232,7 @@ class TestNamesAndRemoval:
         with pytest.raises(Conflict, match=f"{living.name} is alive"):
             await shared.ask("remove_runners", f"{ended.id},{living.id}")
         assert (await shared.get(ended.id)).id == ended.id
-        assert shared.paths.runner(ended.id).exists()
+        assert shared.paths.environment(ended.id).exists()
 
     @together
     async def test_who_comes_second_is_told_that_it_has_gone(self, shared: House) -> None:

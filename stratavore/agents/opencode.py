@@ -8,7 +8,6 @@ Its interface was seen with 1.18.
 
 import re
 import signal
-import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
 
@@ -100,6 +99,8 @@ class OpenCode(Agent):
 
     def _ask(self, start: Start, sql: str, values: tuple[str | int, ...]) -> set[str]:
         """Ids from OpenCode's own database, read-only; none if there is no such database or it looks different."""
+        import sqlite3  # only who runs OpenCode pays for it
+
         path = account_dir(self, start, "~/.local/share") / "opencode" / "opencode.db"
         try:
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1)) as database:

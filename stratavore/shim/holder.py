@@ -180,6 +180,9 @@ class Holder(Server):
     def _ack(self, peer: Peer, request: Json) -> Json:
         if self._ended.pop(request["key"], None):
             self._journal.ack(request["key"])
+        if not self.runs and not self._ended and self._busy is not None:
+            os.close(self._busy)
+            self._busy = None
         return {}
 
     def _stop(self, peer: Peer, request: Json) -> Json:
@@ -287,9 +290,6 @@ class Holder(Server):
             peer.send({"event": "exited", "key": run.key, "record": record._asdict()})
         if run.writer is not None:
             run.writer.hold(False)
-        if not self.runs and self._busy is not None:
-            os.close(self._busy)
-            self._busy = None
         self._rest()
 
     def _leave(self, run: Run, peer: Peer) -> None:
@@ -346,7 +346,10 @@ class Holder(Server):
             self.loop.later(_TICK_SECONDS, self._tick)
 
     def _be_busy(self) -> None:
-        """Hold the lock that says: here live runners. Whoever probes it holds it for a moment."""
+        """Hold the lock that says: here live runners, or ends of which no daemon knows yet.
+
+        Whoever probes it holds it for a moment.
+        """
         if self._busy is None and self.runs:
             self._busy = place.lock(f"{self._directory}/busy")
             if self._busy is None:

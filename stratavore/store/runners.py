@@ -1,4 +1,4 @@
-"""Runners: what people launched, what they want of it, and what the supervisor must know to bring it about.
+"""Runners: what people launched, and what they want of it.
 
 Rule 1: `alive` is 1 exactly as long as a runner holds a slot of its project's quota; `settle` and `revive` change both.
 Rule 2: no state is written here; a runner's state is its last run's (see the view `public_runners`).
@@ -8,92 +8,13 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-import msgspec
-
 from stratavore.clock import iso
 from stratavore.errors import Ambiguous, Conflict, NotFound
-from stratavore.lifecycle import State
-from stratavore.model import Desired, EndReason, RestartPolicy, Runner, ShimId
+from stratavore.model import Desired, Runner
 from stratavore.store import events, projects
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column, load
-
-
-class Supervised(msgspec.Struct, frozen=True):
-    """A runner and its last run, as the supervisor sees them."""
-
-    id: str
-    name: str
-    project: str
-    project_id: int
-    agent: str
-    desired: Desired
-    restart_policy: RestartPolicy
-    max_restarts: int
-    restarts: int
-    failures: int
-    tty: bool
-    terminal_rows: int
-    terminal_columns: int
-    extra_argv: list[str]
-    cwd: str
-    umask: int | None
-    prompt: str | None
-    session_id: str | None
-    stop_grace_seconds: float
-    max_seconds: float | None
-    alive: bool
-    then_start: bool
-    retry_at_boottime: float | None
-    retry_boot_id: str | None
-    run: int
-    key: str
-    shim: ShimId
-    state: State
-    argv: list[str]
-    pid: int | None
-    start_time: int | None
-    boot_id: str | None
-    started_at: datetime | None
-    ended_at: datetime | None
-    end_reason: EndReason | None
-    stop_reason: EndReason | None
-    stop_by: str | None
-    run_grace_seconds: float | None
-
-    def whose(self) -> dict[str, str]:
-        """The runner, as events name it."""
-        return {"name": self.name, "project": self.project, "agent": self.agent}
-
-
-_SUPERVISED = """
-SELECT r.id, r.name, p.name AS project, r.project_id, r.agent, r.desired, r.restart_policy, r.max_restarts,
-       r.restarts, r.failures, r.tty, r.terminal_rows, r.terminal_columns, r.extra_argv, r.cwd, r.umask, r.prompt,
-       r.session_id, r.stop_grace_seconds, r.max_seconds, r.alive, r.then_start, r.retry_at_boottime,
-       r.retry_boot_id, r.run, n.key, n.shim, n.state, n.argv, n.pid, n.start_time, n.boot_id, n.started_at, n.ended_at,
-       n.end_reason, n.stop_reason, n.stop_by, n.stop_grace_seconds AS run_grace_seconds
-  FROM runners AS r
-  JOIN projects AS p ON p.id = r.project_id
-  JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run
-"""
-
-
-def list_supervised(rows: Rows, ids: Collection[str] | None = None) -> list[Supervised]:
-    """The living runners, or those with these ids, living or not."""
-    if ids is None:
-        found = rows.all(_SUPERVISED + " WHERE r.alive = 1")
-    else:
-        wanted = column(list(ids))
-        found = rows.all(_SUPERVISED + " WHERE r.id IN (SELECT value FROM json_each(?))", (wanted,))
-    return [load(Supervised, row) for row in found]
-
-
-def get_supervised(rows: Rows, runner_id: str) -> Supervised:
-    """One of them; raises NotFound."""
-    found = list_supervised(rows, [runner_id])
-    if not found:
-        raise NotFound(f"there is no runner {runner_id}")
-    return found[0]
+from stratavore.store.supervision import Supervised
 
 
 def list_runners(

@@ -45,7 +45,9 @@ async def exchange(house: House, raw: bytes) -> Answer:
 
 
 async def request(house: House, method: str, target: str, body: bytes = b"") -> Answer:
-    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     return await exchange(house, head.encode() + body)
 
 
@@ -104,7 +106,17 @@ async def test_what_there_is_not_is_not_found(shared: House, method: str, target
 @together
 @pytest.mark.parametrize(
     "body",
-    [b"{", b"nonsense", b"[]", b'"x"', b"null", b"\xff\xfe", b'{"project": "\xed\xa0\x80"}', b"{}{}", b"1" * 5000],
+    [
+        b"{",
+        b"nonsense",
+        b"[]",
+        b'"x"',
+        b"null",
+        b"\xff\xfe",
+        b'{"project": "\xed\xa0\x80"}',
+        b"{}{}",
+        b"1" * 5000,
+    ],
 )
 async def test_what_is_no_request_is_invalid(shared: House, body: bytes) -> None:
     answer = await request(shared, "POST", "/api/v1/runners", body)
@@ -138,7 +150,22 @@ async def test_a_field_of_the_wrong_shape_is_named(shared: House, fields: Any, c
     assert complaint in answer.body["message"]
 
 
-BAD_NAMES = ["", "-x", "a b", "a/b", "..", ".", "a\n", "a\x1b[31m", "ä", "a,b", "*", "x" * 65, "a\u202eb", "a\0b"]
+BAD_NAMES = [
+    "",
+    "-x",
+    "a b",
+    "a/b",
+    "..",
+    ".",
+    "a\n",
+    "a\x1b[31m",
+    "ä",
+    "a,b",
+    "*",
+    "x" * 65,
+    "a\u202eb",
+    "a\0b",
+]
 
 
 @together
@@ -243,7 +270,9 @@ async def test_a_bug_is_told_as_one_without_its_details(
 async def test_the_client_gets_its_structs_and_its_errors(shared: House) -> None:
     client = Client(shared.paths)
     await asyncio.to_thread(client.new_project, "from-the-client", "/", agent="shell")
-    launched = await asyncio.to_thread(client.launch, "from-the-client", argv=["sleep", "1000"], name="client-s")
+    launched = await asyncio.to_thread(
+        client.launch, "from-the-client", argv=["sleep", "1000"], name="client-s"
+    )
     [runner] = launched.runners  # type: ignore[union-attr]
     assert isinstance(runner, Runner)
     with pytest.raises(Conflict, match="a runner called client-s lives"):

@@ -265,13 +265,22 @@ class House:
 
     def _kill_all(self) -> bool:
         """KILL what lives; whether nothing did."""
-        doomed = [*self.zygote_pids().values(), self.daemon_pid(), *self.shim_pids().values()]
-        doomed += [process.pid for process in self.processes()]
+        doomed = [self.daemon_pid(), *self._holders(), *(process.pid for process in self.processes())]
         doomed += [child.pid for child in self._children if child.poll() is None]
         for pid in filter(None, doomed):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return not any(doomed)
+
+    def _holders(self) -> list[int]:
+        """Zygotes and shims, by the state directory in their arguments: those too that have no lock yet."""
+        found = []
+        for entry in filter(str.isdigit, (path.name for path in Path("/proc").iterdir())):
+            with suppress(OSError):
+                arguments = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
+                if b"stratavore-zygote" in arguments and str(self.home).encode() in arguments:
+                    found.append(int(entry))
+        return found
 
     def _reap(self) -> None:
         for child in self._children:

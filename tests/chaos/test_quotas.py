@@ -33,7 +33,7 @@ def check_quota(house: House, *, askers: int, limit: int) -> None:
     house.agrees()
     assert len(house.processes()) == limit
     assert house.free_slots() == 0
-    assert len(list(house.paths.runners.iterdir())) == limit  # no environment is left of what was refused
+    assert len(list(house.paths.environments.iterdir())) == limit  # no environment is left of what was refused
 
 
 def test_a_quota_grants_exactly_its_limit(house: House) -> None:

@@ -24,7 +24,7 @@ from tests.standins.server import JSON, Standin
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 45.0  # an agent that is a small browser needs half of it to begin on a busy machine
+PATIENCE_SECONDS = 90.0  # an agent that is a small browser needs half of it to begin on a busy machine
 QUIET_SECONDS = 0.5
 
 # So that a test need not wait a second for a restart.
@@ -118,7 +118,7 @@ class House:
         until(
             lambda: words in self.screen(name),
             f"{words!r} on screen",
-            look=0.3,
+            look=0.7,
             more=lambda: self.screen(name),
         )
 

@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.parametrize(
         "house", [pytest.param(name, marks=needs(name)) for name in OTHERS], indirect=True
     ),
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(300),
 ]
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.e2e.house import House
 from tests.programs import needs
 
-pytestmark = [needs("claude"), pytest.mark.timeout(120)]
+pytestmark = [needs("claude"), pytest.mark.timeout(150)]
 
 
 def test_a_launched_session_reaches_its_prompt_and_answers_what_is_sent(house: House) -> None:

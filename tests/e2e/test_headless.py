@@ -7,7 +7,7 @@ import pytest
 from tests.e2e.house import House
 from tests.programs import needs
 
-pytestmark = [needs("claude"), pytest.mark.timeout(120)]
+pytestmark = [needs("claude"), pytest.mark.timeout(150)]
 
 
 def test_a_task_ends_by_itself_and_its_result_is_in_the_logs(house: House) -> None:

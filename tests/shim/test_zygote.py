@@ -213,12 +213,14 @@ async def test_a_shim_that_is_asked_to_end_waits_for_its_runs(house: House) -> N
     await until(lambda: not is_alive(pid))
 
 
-async def test_the_busy_lock_is_held_while_runners_live(house: House) -> None:
+async def test_the_busy_lock_is_held_while_runners_live_or_an_end_is_unknown(house: House) -> None:
     await house.run("a.1", "read x")
     busy = house.paths.shim(house.places["a.1"]) / "busy"
     await until(lambda: is_locked(busy))
     await house.shims.kill("a.1", by="tester")
     await house.ended("a.1")
+    assert is_locked(busy)
+    await house.shims.ack("a.1")
     await until(lambda: not is_locked(busy))
     await house.run("b.1", "read x")
     await until(lambda: is_locked(busy))

@@ -43,7 +43,12 @@ def forge(books: Books, *statements: str) -> None:
 def test_what_is_appended_is_read_as_it_was(books: Books) -> None:
     fill(books, 1)
     [event] = books.events()
-    assert (event.seq, event.aggregate_type, event.aggregate_id, event.aggregate_seq) == (1, "runner", "r0", 1)
+    assert (event.seq, event.aggregate_type, event.aggregate_id, event.aggregate_seq) == (
+        1,
+        "runner",
+        "r0",
+        1,
+    )
     assert (event.type, event.payload, event.actor, event.at) == (BUSY, {"n": 0}, ACTOR, NOW)
     assert (event.schema_version, event.generation, event.previous_hash) == (1, 1, events.GENESIS)
     assert events.last_seq(books.rows) == 1

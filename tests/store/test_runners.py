@@ -11,7 +11,7 @@ from stratavore.errors import Ambiguous, Conflict, NotFound, QuotaExceeded
 from stratavore.lifecycle import State
 from stratavore.model import Desired, RestartPolicy, RunnerState
 from stratavore.store import projects, runners
-from stratavore.store.runners import Supervised
+from stratavore.store.supervision import Supervised
 from tests.books import ACTOR, BOOT, NOW, Books
 
 
@@ -54,15 +54,16 @@ def test_every_column_makes_the_round_trip(books: Books) -> None:
         stop_grace_seconds=1.5,
         max_seconds=60.0,
     )
-    assert (row.agent, row.desired, row.restart_policy, row.max_restarts) == (
-        "claude", Desired.PAUSED, RestartPolicy.ALWAYS, 9,
-    )  # fmt: skip
-    assert (row.tty, row.terminal_rows, row.terminal_columns) == (False, 50, 132)
-    assert (row.extra_argv, row.cwd, row.umask, row.prompt) == (
+    assert (row.agent, row.desired, row.tty, row.session_id) == ("claude", Desired.PAUSED, False, "abc")
+    assert (row.stop_grace_seconds, row.max_seconds) == (1.5, 60.0)
+    assert (row.alive, row.then_start, row.run) == (True, False, 1)
+    recipe = books.recipe(row.id)
+    assert (recipe.agent, recipe.restart_policy, recipe.max_restarts) == ("claude", RestartPolicy.ALWAYS, 9)
+    assert (recipe.tty, recipe.terminal_rows, recipe.terminal_columns) == (False, 50, 132)
+    assert (recipe.extra_argv, recipe.cwd, recipe.umask, recipe.prompt) == (
         ["a b", "☃"], "/some where", 0o077, "first\nprompt",
     )  # fmt: skip
-    assert (row.session_id, row.stop_grace_seconds, row.max_seconds) == ("abc", 1.5, 60.0)
-    assert (row.alive, row.then_start, row.restarts, row.failures, row.run) == (True, False, 0, 0, 1)
+    assert (recipe.session_id, recipe.stop_grace_seconds, recipe.max_seconds) == ("abc", 1.5, 60.0)
 
 
 class TestReferences:
@@ -245,9 +246,8 @@ class TestBackoff:
         shown = runners.get_runner(books.rows, row.id)
         assert (shown.state, shown.retry_at, shown.pid) == (RunnerState.BACKOFF, NOW, None)
         row = books.supervised(row.id)
-        assert (row.state, row.retry_at_boottime, row.retry_boot_id, row.failures) == (
-            State.FAILED, 2000.0, BOOT, 2,
-        )  # fmt: skip
+        assert (row.state, row.retry_at_boottime, row.retry_boot_id) == (State.FAILED, 2000.0, BOOT)
+        assert books.run(row.key).failures == 2
         assert books.told(row.id)[-1] == "runner.backing_off"
         assert runners.count_by_state(books.rows) == {"backoff": 1}
 
@@ -255,14 +255,15 @@ class TestBackoff:
         row = books.runner_in(State.FAILED)
         back_off(books, row)
         books.do(lambda tx: runners.begin_again(tx, row.id, by_itself=True))
-        again = books.supervised(row.id)
-        assert (again.retry_at_boottime, again.restarts, again.failures) == (None, 1, 2)
+        assert books.supervised(row.id).retry_at_boottime is None
+        assert runners.get_runner(books.rows, row.id).restarts == 1
+        assert books.run(row.key).failures == 2
 
     def test_a_person_who_starts_it_forgives_the_failures(self, books: Books) -> None:
         row = books.runner_in(State.FAILED)
         back_off(books, row)
         books.do(lambda tx: runners.begin_again(tx, row.id, by_itself=False))
-        assert books.supervised(row.id).failures == 0
+        assert books.run(row.key).failures == 0
 
     def test_it_is_called_off_once(self, books: Books) -> None:
         row = books.runner_in(State.FAILED)
