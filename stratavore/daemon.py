@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from stratavore import failpoints, process
+from stratavore import failpoints, process, runner_files
 from stratavore.api.server import Server
 from stratavore.autostart import daemon_command
 from stratavore.cgroups import scope_command
@@ -30,7 +30,7 @@ from stratavore.paths import Paths
 from stratavore.sampling import Sampling
 from stratavore.shim.client import MARKER, ExitRecord
 from stratavore.shims import Shims
-from stratavore.store import events, installation
+from stratavore.store import events, installation, runners
 from stratavore.store.database import Condition, Database, Health, open_readonly
 from stratavore.store.lock import hold_lock
 from stratavore.supervisor import Supervisor
@@ -158,6 +158,8 @@ async def build(
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
         await supervisor.reconcile()
+        if all(health == "ok" for health in shims.health().values()):  # A silent one may hold a runner to adopt.
+            runner_files.remove_strangers(paths, runners.list_ids(context.rows))
         for work in (
             supervisor.run(),
             Sampling(context).run(),

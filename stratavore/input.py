@@ -6,13 +6,14 @@ Rule 3: nothing is typed into a permission dialog by accident: a text is refused
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 
 from stratavore import process
 from stratavore.agents import Agent, Live, Start, resolve
 from stratavore.context import Asker, Context
 from stratavore.ending import read_tail
-from stratavore.errors import Conflict, Invalid
+from stratavore.errors import Conflict, Degraded, Invalid, StorageFailed
 from stratavore.lifecycle import State
 from stratavore.model import Activity, Sent
 from stratavore.protocol import Input, Nothing
@@ -23,6 +24,8 @@ from stratavore.store import events, runners, supervision
 from stratavore.store.supervision import Supervised
 from stratavore.terminal import paste
 from stratavore.terminal.modes import Modes, modes_of
+
+log = logging.getLogger(__name__)
 
 _MODES_TAIL_BYTES = 1 << 20
 _TAKEN_SECONDS = 5.0
@@ -101,9 +104,12 @@ async def _type(context: Context, asker: Asker, row: Supervised, parts: Sequence
         ) from None
     now, size = context.clock.now(), sum(len(part.data) for part in parts)
     told = {"name": row.name, "project": row.project, "bytes": size}
-    await context.write(
-        lambda tx: events.append(tx, "runner.input_sent", row.id, told, actor=str(asker), now=now)
-    )
+    try:
+        await context.write(
+            lambda tx: events.append(tx, "runner.input_sent", row.id, told, actor=str(asker), now=now)
+        )
+    except (Degraded, StorageFailed) as refusal:  # It is typed already; to say otherwise would be a lie.
+        log.warning("input was sent and could not be recorded", extra={"run": row.key, "why": str(refusal)})
 
 
 async def _taken(context: Context, agent: Agent, row: Supervised, start: Start, before: Live) -> Sent:

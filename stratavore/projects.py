@@ -86,10 +86,10 @@ def usable_directory(path: str) -> str:
         raise Invalid(f"{path!r} is not an absolute path", remedy="name the directory from the root")
     try:
         real = os.path.realpath(path)
-        is_directory = stat.S_ISDIR(os.stat(real).st_mode)
+        mode = os.stat(real).st_mode
     except (OSError, ValueError):  # not there, too long, a NUL in it
-        is_directory = False
-    if not is_directory:
+        real, mode = path, 0
+    if not stat.S_ISDIR(mode):
         raise Invalid(f"{path!r} is not a directory", remedy="make it first, or name another with --path")
     if not os.access(real, os.R_OK | os.X_OK):
         raise Invalid(f"{real} cannot be read", remedy=f"chmod u+rx {real}")

@@ -9,7 +9,7 @@ a thousand files costs more than to start a thousand runners.
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -70,6 +70,17 @@ def remove(paths: Paths, runner_id: str) -> int:
     freed = sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
     shutil.rmtree(directory, ignore_errors=True)
     return freed + _unlink(paths.environment(runner_id))
+
+
+def remove_strangers(paths: Paths, known: Collection[str]) -> int:
+    """Remove the environments of runners that nobody knows: their launch was cut off before it was committed.
+
+    Only while no launch is under way. Returns how many there were.
+    """
+    strangers = [entry.name for entry in paths.environments.iterdir() if entry.name not in known]
+    for name in strangers:
+        _unlink(paths.environments / name)
+    return len(strangers)
 
 
 def remove_log(log: str) -> int:

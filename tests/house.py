@@ -69,12 +69,12 @@ class House:
         await self.stop()
         await self.start()
 
-    async def ask(self, verb: str, *path: str, asker: Asker = ME, **fields: Any) -> Any:
+    async def ask(self, verb: str, *path: str, **fields: Any) -> Any:
         """The verb's answer; `path` fills the names in the route's path, `fields` the request."""
         route = BY_NAME[verb]
         names = [part[1:-1] for part in route.path.split("/") if part.startswith("{")]
         request = msgspec.convert(fields, route.request)
-        return await VERBS[verb](self.context, asker, request, **dict(zip(names, path, strict=True)))
+        return await VERBS[verb](self.context, ME, request, **dict(zip(names, path, strict=True)))
 
     async def project(self, name: str, directory: Path | None = None, **fields: Any) -> Project:
         if directory is None:

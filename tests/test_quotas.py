@@ -1,5 +1,7 @@
 """Memory and CPU over the quota of a project: an event when it begins, then what the project wants to happen."""
 
+from typing import Any
+
 import pytest
 
 from stratavore.model import Desired, EndReason, Event, Runner
@@ -14,7 +16,7 @@ def sampling(house: House) -> Sampling:
     return Sampling(house.context)
 
 
-async def crowd(house: House, action: str, **limits: float) -> tuple[Runner, Runner]:
+async def crowd(house: House, action: str, **limits: Any) -> tuple[Runner, Runner]:
     """A small and a large runner of a project whose memory is limited to less than either uses."""
     await house.project("p", on_quota=action, **(limits or {"max_memory_bytes": 1}))
     small = await house.running("p", name="small", restart_policy="always")

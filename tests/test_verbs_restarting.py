@@ -11,6 +11,7 @@ from stratavore.errors import Conflict, QuotaExceeded
 from stratavore.model import Desired, EndReason, RunnerState
 from tests.house import House, is_alive, living, quick, together, until
 
+STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
 SLOW = {"runners": {"backoff_first": 200.0, "backoff_max": 300.0}}
 """A pause that no test waits for."""
 
@@ -72,9 +73,7 @@ class TestAskedFor:
 
     @together
     async def test_a_stop_calls_a_restart_off(self, shared: House) -> None:
-        runner = await shared.running(
-            "p", "trap '' TERM; echo up; while :; do sleep 0.05; done", stop_grace_seconds=0.5
-        )
+        runner = await shared.running("p", STUBBORN, stop_grace_seconds=0.5)
         await shared.says(runner, "up")
         await shared.ask("restart_runners", runner.id)
         await shared.ask("stop_runners", runner.id)
@@ -83,9 +82,7 @@ class TestAskedFor:
     @together
     @pytest.mark.parametrize("verb", ["pause_runners", "unpause_runners"])
     async def test_a_pause_does_not(self, shared: House, verb: str) -> None:
-        runner = await shared.running(
-            "p", "trap '' TERM; echo up; while :; do sleep 0.05; done", stop_grace_seconds=0.5
-        )
+        runner = await shared.running("p", STUBBORN, stop_grace_seconds=0.5)
         await shared.says(runner, "up")
         await shared.ask("restart_runners", runner.id)
         await shared.ask(verb, runner.id)

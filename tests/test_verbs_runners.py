@@ -11,6 +11,7 @@ from stratavore.errors import Conflict, NotFound
 from stratavore.model import Desired, EndReason, RunnerState
 from tests.house import ME, House, is_alive, names_of, together, until
 
+LOOP = "echo up; while :; do sleep 0.05; done"
 DEAF = "trap '' TERM HUP INT; echo deaf; while :; do sleep 0.05; done"
 
 
@@ -20,9 +21,7 @@ class TestStop:
     @together
     @pytest.mark.parametrize("tty", [True, False])
     async def test_it_is_asked_first(self, shared: House, tty: bool) -> None:
-        runner = await shared.running(
-            "p", "trap 'echo bye; exit 5' TERM; echo up; while :; do sleep 0.05; done", tty=tty
-        )
+        runner = await shared.running("p", "trap 'echo bye; exit 5' TERM; " + LOOP, tty=tty)
         await shared.says(runner, "up")
         await shared.ask("stop_runners", runner.id)
         ended = await shared.over(runner.id)
@@ -132,7 +131,7 @@ class TestPause:
     @together
     @pytest.mark.parametrize("verb", ["stop_runners", "kill_runners"])
     async def test_what_stands_still_can_be_ended(self, shared: House, verb: str) -> None:
-        runner = await shared.running("p", "trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done")
+        runner = await shared.running("p", "trap 'exit 4' TERM; " + LOOP)
         await shared.says(runner, "up")
         await shared.ask("pause_runners", runner.id)
         await shared.reaches(runner.id, "paused")

@@ -100,6 +100,11 @@ def resolve_all(rows: Rows, references: str, project: str | None) -> list[str]:
     return list(dict.fromkeys(name if name in ids else resolve(rows, name) for name in named))
 
 
+def list_ids(rows: Rows) -> frozenset[str]:
+    """The id of every runner that the database knows."""
+    return frozenset(row["id"] for row in rows.all("SELECT id FROM runners"))
+
+
 def exists(rows: Rows, runner_id: str) -> bool:
     """Whether the database knows that id."""
     return rows.one_or_none("SELECT 1 FROM runners WHERE id = ?", (runner_id,)) is not None
