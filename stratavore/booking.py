@@ -157,13 +157,13 @@ def ask_stop(
     now: datetime,
     grace: float | None = None,
 ) -> None:
-    """Record the wish that the present run ends; one that is being stopped already may be killed, not unkilled."""
+    """Record the wish that the present run ends; one that is being stopped already can only end sooner."""
     run = runs.get(tx, runner.key)
     if run.state in FINAL:
         return
     if run.state is State.STOPPING:
-        if reason is EndReason.KILLED:
-            runs.escalate(tx, run.key, by=actor)
+        if reason is EndReason.KILLED or grace is not None:
+            runs.hasten(tx, run, reason, grace, actor=actor, now=now)
         return
     runs.advance(
         tx,

@@ -8,6 +8,7 @@ time and never jumps.
 import random
 import time
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Protocol
 
 # Seeded by the operating system once: ids must be unique, not secret, and a system call for each would be felt.
@@ -37,6 +38,7 @@ class SystemClock:
         return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+@lru_cache(maxsize=16)  # what is written together bears the same moments
 def iso(moment: datetime) -> str:
     """`moment` as it is stored: ISO 8601, UTC, milliseconds, so that text order is time order."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

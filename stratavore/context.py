@@ -27,17 +27,19 @@ class News:
     """Tells everybody who waits that something was committed."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._next: asyncio.Event | None = None
 
     def tell(self) -> None:
         """Wake all who wait now."""
-        self._event.set()
-        self._event = asyncio.Event()
+        if self._next is not None:
+            self._next.set()
+            self._next = None
 
     async def wait(self, seconds: float) -> None:
         """Return at the next news, or when the time has passed."""
+        event = self._next = self._next or asyncio.Event()
         try:
-            await asyncio.wait_for(self._event.wait(), seconds)
+            await asyncio.wait_for(event.wait(), seconds)
         except TimeoutError:
             return
 

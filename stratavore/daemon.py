@@ -6,6 +6,7 @@ Rule 3: SIGTERM leaves the stop mark, so that the zygote does not start again wh
 """
 
 import asyncio
+import gc
 import getpass
 import logging
 import os
@@ -114,6 +115,7 @@ async def _serve(paths: Paths, config: Config, config_file: Path | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: daemon.stop(leave_mark=True))
     async with build(paths, config, daemon, config_file):
+        gc.freeze()  # What is here now stays to the end: the collector need not look through it again and again.
         log.info("the daemon is ready", extra={"pid": os.getpid()})
         await daemon.wait(paths.stop_mark)
     log.info("the daemon ends", extra={"pid": os.getpid(), "exit_code": daemon.exit_code})
@@ -158,7 +160,9 @@ async def build(
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
         await supervisor.reconcile()
-        if all(health == "ok" for health in shims.health().values()):  # A silent one may hold a runner to adopt.
+        if all(
+            health == "ok" for health in shims.health().values()
+        ):  # A silent one may hold a runner to adopt.
             runner_files.remove_strangers(paths, runners.list_ids(context.rows))
         for work in (
             supervisor.run(),

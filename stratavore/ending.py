@@ -141,7 +141,7 @@ class Ending:
     def _examine(self, record: ExitRecord) -> booking.End:
         """Whatever takes a look at files; it runs in a thread beside the loop."""
         label = booking.Label.read(record.label)
-        tail = read_tail(self._context.paths.run_log(label.shim, record.key))
+        tail = read_tail(self._context.paths.run_log(label.shim, record.key)) if record.output_bytes else b""
         killed_by_kernel = (
             record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
         )

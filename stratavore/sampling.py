@@ -9,7 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from stratavore import booking, conversation
@@ -72,6 +72,14 @@ class Sampling:
         await self._context.database.write(store)
         for row in samples.by_project(self._context.rows):
             await self._hold_to_quota(row)
+        await self._look_for_the_silent()
+
+    async def _look_for_the_silent(self) -> None:
+        """Reconcile if a runner that should live was not seen for as long as a heartbeat counts."""
+        ttl = timedelta(seconds=self._context.config.supervision.heartbeat_ttl)
+        if silent := samples.list_silent(self._context.rows, since=self._context.clock.now() - ttl):
+            log.warning("runners were not seen", extra={"runners": len(silent)})
+            await self._context.house.reconcile()
 
     def _measure(self, living: Sequence[Supervised]) -> list[Look]:
         """One look at each; runs in a thread."""

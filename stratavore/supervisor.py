@@ -206,7 +206,11 @@ class Supervisor:
     async def reconcile(self) -> Reconciled:
         """Compare every living runner, and everything the shims hold, with each other, and act until they agree."""
         rows = supervision.list_supervised(self._context.rows)
-        dead = {row.shim for row in rows if not row.is_over and self._context.shims.is_gone(row.shim)}
+        dead = {
+            shim
+            for shim in {row.shim for row in rows if not row.is_over}
+            if self._context.shims.is_gone(shim)
+        }
         for shim_id in dead:
             await self._ending.replay(shim_id)
         survey = await self._context.shims.survey()
@@ -235,12 +239,12 @@ class Supervisor:
 
     async def _take_in(self, holdings: Mapping[str, Holding | ExitRecord]) -> list[str]:
         """Book the ends and adopt the lives that the database does not know of."""
-        adopted = []
+        adopted, unknown = [], runs.unknown(self._context.rows, holdings.keys())
         for key, held in holdings.items():
             match held:
                 case ExitRecord() as record:
                     self._ending.book(record)
-                case Holding() if not runs.exists(self._context.rows, key):
+                case Holding() if key in unknown:
                     adopted += await self._adopt(held)
         return adopted
 

@@ -133,6 +133,7 @@ class TestKinship:
     def test_a_tree_is_told_root_first(self, child: Child) -> None:
         found = child("sleep 1000 & echo $!; wait")
         below = int(said(found))
+        until(partial(_is_called, below, "sleep"))
         assert [pid for pid, _ in process.tree(found.pid)] == [found.pid, below]
         assert process.describe_tree(found.pid) == [f"{below} sleep"]
         assert process.tree(1 << 30) == []

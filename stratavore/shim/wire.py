@@ -10,7 +10,7 @@ Rule 4: the first request of a peer is `hello` with the versions that it speaks;
 
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 Json = dict[str, Any]
@@ -49,11 +49,23 @@ def common_version(theirs: Sequence[int]) -> int | None:
     return max(set(SPOKEN) & set(theirs), default=None)
 
 
+def parsed(payload: bytes) -> Json:
+    """The message of a CONTROL frame. Raises WireError."""
+    try:
+        message = json.loads(payload.decode())
+    except (ValueError, RecursionError) as problem:
+        raise WireError(f"not JSON: {problem}") from None
+    if not isinstance(message, dict):
+        raise WireError("a control frame holds one JSON object")
+    return message
+
+
 class Decoder:
     """Bytes in, frames out, whatever the borders of the reads were."""
 
-    def __init__(self) -> None:
+    def __init__(self, parse: Callable[[bytes], Json] = parsed) -> None:
         self._buffer = bytearray()
+        self._parse = parse
 
     def feed(self, data: bytes) -> Iterator[tuple[int, Any]]:
         """The frames that `data` completes: (CONTROL, object) or (INPUT, bytes). Who stops between two frames finds
@@ -69,14 +81,4 @@ class Decoder:
                 return
             payload = bytes(memoryview(buffer)[_HEADER.size : end])
             del buffer[:end]
-            yield kind, payload if kind == INPUT else _parsed(payload)
-
-
-def _parsed(payload: bytes) -> Json:
-    try:
-        message = json.loads(payload)
-    except (ValueError, RecursionError) as problem:
-        raise WireError(f"not JSON: {problem}") from None
-    if not isinstance(message, dict):
-        raise WireError("a control frame holds one JSON object")
-    return message
+            yield kind, payload if kind == INPUT else self._parse(payload)

@@ -108,6 +108,7 @@ class Shims:
         for shim in self._shims.values():
             if shim.link is not None:
                 shim.link.close()
+                shim.link = None  # what is still to be acked is told again to the next daemon
         await asyncio.sleep(0)  # the transports close in the loop's next turn
 
     def health(self) -> dict[ShimId, str]:

@@ -19,6 +19,7 @@ from stratavore.shims.requests import ShimGone
 
 _log = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Json).decode
 
 
 class Link(asyncio.Protocol):
@@ -27,7 +28,7 @@ class Link(asyncio.Protocol):
     def __init__(self) -> None:
         self.on_event: Callable[[Json], None] = lambda event: None
         self.on_lost: Callable[[], None] = lambda: None
-        self._decoder = Decoder()
+        self._decoder = Decoder(_parsed)
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Json]] = {}
         self._entries: dict[int, list[Json]] = {}
@@ -112,3 +113,11 @@ class Link(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(b"".join(self._unsent))
         self._unsent.clear()
+
+
+def _parsed(payload: bytes) -> Json:
+    """As the shim's own, but many times faster: after a storm there are thousands."""
+    try:
+        return _decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+        raise client.WireError(f"not a JSON object: {problem}") from None

@@ -11,6 +11,7 @@ from stratavore.clock import iso
 from stratavore.store.database import Row
 
 S = TypeVar("S", bound=msgspec.Struct)
+_PLAIN = frozenset({str, int, float, type(None)})
 
 
 def load(cls: type[S], row: Row) -> S:
@@ -33,6 +34,8 @@ def _json_fields(cls: type[msgspec.Struct]) -> tuple[str, ...]:
 
 def column(value: Any) -> Any:
     """`value` as SQLite stores it: enums by value, times and containers (as JSON) as text, booleans as 0 and 1."""
+    if type(value) in _PLAIN:  # most are, and a match asks one class after the other
+        return value
     match value:
         case bool():
             return int(value)

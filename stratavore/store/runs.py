@@ -4,6 +4,7 @@ Rule 1: `insert` writes the first state, `advance` every other; both announce it
 Rule 2: a change is guarded by the state that was read; whoever comes second gets Conflict and looks again.
 """
 
+from collections.abc import Collection
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -106,9 +107,26 @@ def exists(rows: Rows, key: str) -> bool:
     return rows.one_or_none("SELECT 1 FROM runs WHERE key = ?", (key,)) is not None
 
 
-def escalate(tx: Tx, key: str, *, by: str) -> None:
-    """The run is being stopped; it is to be killed instead."""
-    tx.execute("UPDATE runs SET stop_reason = 'killed', stop_by = ? WHERE key = ?", (by, key))
+def unknown(rows: Rows, keys: Collection[str]) -> set[str]:
+    """Those of the keys that the database does not know."""
+    found = rows.all(
+        "SELECT value FROM json_each(?) WHERE NOT EXISTS (SELECT 1 FROM runs WHERE key = value)",
+        (column(list(keys)),),
+    )
+    return {row["value"] for row in found}
+
+
+def hasten(tx: Tx, run: RunRow, reason: EndReason, grace: float | None, *, actor: str, now: datetime) -> None:
+    """The run is being stopped already; `actor` wants it killed, or gone within a shorter grace."""
+    told = {"stop_reason": column(reason), "stop_by": actor, "stop_grace_seconds": grace}
+    tx.execute(
+        "UPDATE runs SET stop_reason = :stop_reason, stop_by = :stop_by,"
+        " stop_grace_seconds = COALESCE(:stop_grace_seconds, stop_grace_seconds) WHERE key = :key",
+        {**told, "key": run.key},
+    )
+    events.append(
+        tx, "runner.stop_asked", run.runner_id, {**run.whose(), "run": run.number, **told}, actor=actor, now=now
+    )
 
 
 def advance(tx: Tx, run: RunRow, cause: Cause, *, actor: str, now: datetime, **facts: Any) -> RunRow:

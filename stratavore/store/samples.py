@@ -59,3 +59,14 @@ def by_project(rows: Rows) -> list[Row]:
         " JOIN samples AS s ON s.runner_id = r.id"
         " WHERE p.max_memory_bytes IS NOT NULL OR p.max_cpu_percent IS NOT NULL GROUP BY p.id"
     )
+
+
+def list_silent(rows: Rows, *, since: datetime) -> list[str]:
+    """The ids of runners that have a process as far as we know, and were last seen before `since`."""
+    found = rows.all(
+        "SELECT s.runner_id FROM samples AS s JOIN runners AS r ON r.id = s.runner_id AND r.alive = 1"
+        " JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL AND n.pid IS NOT NULL"
+        " WHERE s.seen_at < :since AND n.started_at < :since",
+        {"since": column(since)},
+    )
+    return [row["runner_id"] for row in found]

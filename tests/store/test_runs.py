@@ -165,7 +165,7 @@ def test_a_living_run_cannot_have_an_end(books: Books) -> None:
 
 def test_a_stop_becomes_a_kill_and_says_who(books: Books) -> None:
     run = books.run(books.runner_in(State.STOPPING).key)
-    books.do(lambda tx: runs.escalate(tx, run.key, by="another"))
+    books.do(lambda tx: runs.hasten(tx, run, EndReason.KILLED, None, actor="another", now=NOW))
     run = books.run(run.key)
     assert (run.state, run.stop_reason, run.stop_by) == (State.STOPPING, EndReason.KILLED, "another")
 
