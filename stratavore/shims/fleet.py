@@ -225,7 +225,8 @@ class Shims:
         """The exit was committed: its shim may forget it."""
         shim = self._places.pop(key, None)
         if shim is not None and shim.link is not None:
-            shim.link.tell({"op": "ack", "key": key})
+            with suppress(ShimGone):  # Its journal is replayed then, and what was committed is not booked twice.
+                shim.link.tell({"op": "ack", "key": key})
 
     async def survey(self) -> Survey:
         """What every shim that answers holds."""
