@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from stratavore.model import ShimId
