@@ -33,8 +33,11 @@ def living(parent: StrPath) -> dict[str, int]:
     found = {}
     for name in os.listdir(parent):
         if is_locked(f"{parent}/{name}/lock"):
-            with open(f"{parent}/{name}/pid", "rb", buffering=0) as file:
-                found[name] = int(file.read(32) or 0)
+            try:
+                with open(f"{parent}/{name}/pid", "rb", buffering=0) as file:
+                    found[name] = int(file.read(32) or 0)
+            except FileNotFoundError:
+                continue  # it is settling, or just leaving: nobody lives below it
     return found
 
 

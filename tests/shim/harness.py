@@ -19,6 +19,8 @@ from stratavore.shim.client import MARKER, Connection, ExitRecord, connect
 from stratavore.shims import Shims, Spawned, SpawnRequest
 
 DEADLINE_SECONDS = 20.0
+_OURS = "TESTS_PID"
+"""In the environment of every run: tests beside these, in another process, use the same names of runners."""
 
 
 async def until(is_so: Callable[[], object], *, seconds: float = DEADLINE_SECONDS) -> None:
@@ -40,11 +42,13 @@ def is_alive(pid: int) -> bool:
 
 
 def bearers(*runners: str) -> list[int]:
-    """The processes with the marker of one of these runners."""
+    """The processes with the marker of one of these runners that these tests, not a neighbour's, have started."""
     wanted, found = {f"{MARKER}={runner}".encode() for runner in runners}, []
+    ours = f"{_OURS}={os.getpid()}".encode()
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and not wanted.isdisjoint((entry / "environ").read_bytes().split(b"\0")):
+            environ = set((entry / "environ").read_bytes().split(b"\0")) if entry.name.isdigit() else set()
+            if ours in environ and not wanted.isdisjoint(environ):
                 found.append(int(entry.name))
     return found
 
@@ -133,7 +137,12 @@ class House:
 
 def request(key: str, script: str = "", **fields: Any) -> SpawnRequest:
     """A request to run `sh -c script`, with the marker and a PATH in its environment."""
-    environment = {"PATH": os.environ["PATH"], MARKER: key.partition(".")[0], **fields.pop("env", {})}
+    environment = {
+        "PATH": os.environ["PATH"],
+        MARKER: key.partition(".")[0],
+        _OURS: str(os.getpid()),
+        **fields.pop("env", {}),
+    }
     values = {"label": f'{{"key":"{key}"}}', "argv": ["sh", "-c", script], "cwd": "/", **fields}
     return SpawnRequest(key=key, env=environment, **values)
 

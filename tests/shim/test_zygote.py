@@ -71,6 +71,7 @@ async def test_nothing_is_started_without_a_runner_or_with_a_stop_mark(tmp_path:
             start_daemon(house.paths.state)
         await house.shims.kill("a.1", by="tester")
         await house.ended("a.1")
+        await house.shims.ack("a.1")
         house.paths.stop_mark.unlink()
         await asyncio.sleep(3.2)
         assert not started.exists()
