@@ -65,15 +65,16 @@ class LiveFilter:
 
     def __init__(self, *, osc52: bool = False) -> None:
         self._osc52 = osc52
-        self._kept = b""
+        self._kept = self._before = b""
         self._is_dropping = False
 
     def feed(self, data: bytes) -> bytes:
         """What of `data` reaches the terminal now."""
         if self._osc52:
             return data
-        data, self._kept = self._kept + data, b""
-        passed, position = [], 0
+        # The byte before decides whether an 8-bit OSC is one, or a part of a character.
+        position, data, self._kept = len(self._before), self._before + self._kept + data, b""
+        passed = []
         while True:
             if self._is_dropping:
                 if not (end := _STRING_END.search(data, position)):
@@ -88,6 +89,7 @@ class LiveFilter:
                 break
             passed.append(data[position : start.start()])
             position, self._is_dropping = start.end(), True
+        self._before = data[: len(data) - len(self._kept)][-1:]
         return b"".join(passed)
 
 

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 
 from stratavore.terminal.sanitize import LiveFilter, ReplayFilter
 from tests.terminal.streams import ATTACKS, CUTS, STREAMS, split
@@ -53,6 +53,7 @@ def test_nothing_that_is_replayed_asks(data: bytes) -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(STREAMS, CUTS)
+@example(b"\x00\x80\x9d", [2])
 def test_the_borders_of_chunks_do_not_matter(data: bytes, cuts: list[int]) -> None:
     for make in (ReplayFilter, LiveFilter):
         whole, pieces = make(), make()
