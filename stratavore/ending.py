@@ -157,11 +157,11 @@ class Ending:
         """The conversation, where the agent tells it only now; the sampler may have found it before."""
         if label.columns["session_id"] is not None or label.columns["agent"] == "shell":
             return None
-        row = supervision.get_supervised(self._context.rows, label.id)
-        return (
-            row.session_id
-            or conversation.look(self._context, row, (), (), tail.decode(errors="replace")).session_id
-        )
+        known = supervision.list_supervised(self._context.rows, [label.id])
+        if not known:
+            return None
+        said = conversation.look(self._context, known[0], (), (), tail.decode(errors="replace"))
+        return known[0].session_id or said.session_id
 
     def _is_good(self, label: booking.Label, record: ExitRecord, tail: bytes) -> bool:
         if record.exit_code is None:

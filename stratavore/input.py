@@ -122,8 +122,12 @@ async def _taken(context: Context, agent: Agent, row: Supervised, start: Start, 
             if before.activity is Activity.WORKING:
                 return Sent(taken=None, detail="sent while it was working; it takes it when it is done")
             return Sent(taken=True, detail=f"{agent.name} went to work")
-        if not pressed_again and elapsed > _RETRY_ENTER_SECONDS:
+        is_as_before = now is not None and now.activity is before.activity
+        if not pressed_again and is_as_before and elapsed > _RETRY_ENTER_SECONDS:
             pressed_again = True
-            await context.shims.send(row.key, [Part(agent.typing.enter)])
+            try:
+                await context.shims.send(row.key, [Part(agent.typing.enter)])
+            except (Refused, ShimGone) as refusal:
+                return Sent(taken=None, detail=f"sent; then {refusal}")
         await asyncio.sleep(_LOOK_SECONDS)
     return Sent(taken=False, detail=f"{agent.name} did not go to work within {_TAKEN_SECONDS:.0f} s")

@@ -13,7 +13,7 @@ from typing import Any
 
 from stratavore.agents import AGENTS
 from stratavore.booking import Label
-from stratavore.errors import NotFound
+from stratavore.errors import Ambiguous, NotFound
 from stratavore.model import Public
 from stratavore.paths import Paths
 from stratavore.shim import client
@@ -51,13 +51,13 @@ def end(paths: Paths, references: list[str], *, kill: bool) -> list[Living]:
     """Stop (or kill) runners by name, id or prefix of either, all of them with `*`; returns whom.
 
     Raises:
-        NotFound: nothing alive is called so.
+        NotFound, Ambiguous: nothing alive is called so; several begin so.
     """
     found = living(paths)
     chosen = (
         found
         if "*" in references
-        else [each for each in found if any(_fits(each, word) for word in references)]
+        else [each for word in references for each in _fitting(found, word)]
     )
     if not chosen:
         raise NotFound("no living runner is called so", remedy="`stratavore rescue list` shows what lives")
@@ -103,8 +103,13 @@ def _living(shim: str, entry: dict[str, Any]) -> Living:
     )
 
 
-def _fits(runner: Living, word: str) -> bool:
-    return word == runner.name or runner.id.startswith(word) or runner.name.startswith(word)
+def _fitting(found: list[Living], word: str) -> list[Living]:
+    """The runner that `word` means: a name or an id, else the only one that begins so."""
+    exact = [each for each in found if word in (each.name, each.id)]
+    begun = [each for each in found if word and (each.id.startswith(word) or each.name.startswith(word))]
+    if not exact and len(begun) > 1:
+        raise Ambiguous(f"{word} fits several runners: {', '.join(each.name for each in begun)}")
+    return exact or begun
 
 
 def _steps(runner: Living) -> list[dict[str, Any]]:

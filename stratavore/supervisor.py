@@ -257,11 +257,15 @@ class Supervisor:
         return [taken]
 
     def _set_timers(self, row: Supervised) -> None:
-        now = self._context.clock.boottime()
+        """Wake at what is still to come; what is due already was planned in the same pass."""
+        now, ahead = self._context.clock.boottime(), list[float]()
         if row.retry_at_boottime is not None:
-            self.wake_after(row.retry_at_boottime - now, row.id)
+            ahead.append(row.retry_at_boottime - now)
         if row.max_seconds is not None and row.start_time is not None and not row.is_over:
-            self.wake_after(row.max_seconds - seconds_since_start(row.start_time, now), row.id)
+            ahead.append(row.max_seconds - seconds_since_start(row.start_time, now))
+        for seconds in ahead:
+            if seconds > 0:
+                self.wake_after(seconds, row.id)
 
     def _act_on(self, row: Supervised, seen: Seen) -> None:
         if row.id in self._busy:
