@@ -1,13 +1,15 @@
 """Who asks, and what they may do.
 
 Rule 1: on the Unix socket the kernel says who asks. Another uid is refused before a byte of it is parsed.
-Rule 2: a process that lives in a runner's tree may read, and no more, unless the configuration says otherwise.
+Rule 2: a process that lives in a runner's tree may read, and no more, unless the configuration says otherwise. In the
+tree is what descends from a holder, and what has a runner's marker, or an ancestor that has one: neither a holder that
+nobody has met yet nor an `env -i` makes an outsider of it.
 """
 
 import os
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Set
 
 from stratavore import process
 from stratavore.context import Asker
@@ -24,7 +26,7 @@ def credentials(sock: socket.socket) -> tuple[int, int]:
     return pid, uid
 
 
-def identify(sock: socket.socket, channel: str, shim_pids: Collection[int]) -> Asker:
+def identify(sock: socket.socket, channel: str, shim_pids: Set[int]) -> Asker:
     """Who is at the other end; `shim_pids` are the processes below which the runners live.
 
     Raises:
@@ -36,11 +38,12 @@ def identify(sock: socket.socket, channel: str, shim_pids: Collection[int]) -> A
             f"this daemon belongs to uid {os.getuid()}, not {uid}", remedy="start a daemon of your own"
         )
     chain = process.ancestors(pid)
-    # One that has gone already may have been anybody's child: it gets no rights by hurrying.
-    if chain and not any(ancestor in shim_pids for ancestor in chain):
-        return Asker(channel, uid, pid, None)
     marks = (process.mark_of(ancestor) for ancestor in chain)
-    return Asker(channel, uid, pid, next((mark for mark in marks if mark), "unknown"))
+    if mark := next(filter(None, marks), None):
+        return Asker(channel, uid, pid, mark)
+    # One that has gone already may have been anybody's child: it gets no rights by hurrying.
+    is_inside = not chain or not shim_pids.isdisjoint(chain)
+    return Asker(channel, uid, pid, "unknown" if is_inside else None)
 
 
 def permit(asker: Asker, route: Route, *, runners_may_control: bool) -> None:

@@ -5,7 +5,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -40,12 +40,17 @@ def door() -> Iterator[socket.socket]:
 
 @contextmanager
 def knock(
-    door: socket.socket, *, first: str = "pass", then: str = "s.recv(1)", env: dict[str, str] | None = None
+    door: socket.socket,
+    *,
+    first: str = "pass",
+    then: str = "s.recv(1)",
+    env: dict[str, str] | None = None,
+    below: Sequence[str] = (),
 ) -> Iterator[socket.socket]:
-    """The connection of a child process, which lives until the connection is closed."""
+    """The connection of a child process, which lives until the connection is closed; `below` is what starts it."""
     code = f"import os, socket, sys; {first}; {CONNECT}; {then}"
     name = door.getsockname()[1:].decode()
-    with subprocess.Popen([sys.executable, "-c", code, name], env=env) as child:
+    with subprocess.Popen([*below, sys.executable, "-c", code, name], env=env) as child:
         connection, _ = door.accept()
         if then == "pass":
             child.wait(20)
@@ -79,6 +84,14 @@ def test_whoever_lives_below_a_shim_without_a_mark_is_some_runner(door: socket.s
     """`env -i stratavore stop --all` does not help."""
     with knock(door, env={}) as connection:
         assert identify(connection, "cli", {os.getpid()}).runner == "unknown"
+
+
+@pytest.mark.parametrize("below", [[], ["sh", "-c", 'env -i "$@"; :', "sh"]], ids=["itself", "its parent"])
+def test_a_runner_s_mark_counts_although_its_shim_is_not_known(door: socket.socket, below: list[str]) -> None:
+    """As after the start of a daemon whose shims have not answered yet."""
+    mark = {"STRATAVORE_RUNNER": "k3m9x2abcd", "PATH": os.environ["PATH"]}
+    with knock(door, env=mark, below=below) as connection:
+        assert identify(connection, "cli", {1 << 30}).runner == "k3m9x2abcd"
 
 
 def test_whoever_has_gone_already_cannot_be_told_from_a_runner(door: socket.socket) -> None:

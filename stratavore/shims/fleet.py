@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import os
 import shutil
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -96,7 +97,9 @@ class Shims:
         for directory in (self._paths.shims, self._paths.zygotes, self._paths.logs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._nursery.open()
-        await asyncio.gather(*(self._meet(ShimId(entry.name)) for entry in sorted(self._paths.shims.iterdir())))
+        await asyncio.gather(
+            *(self._meet(ShimId(entry.name)) for entry in sorted(self._paths.shims.iterdir()))
+        )
         self._spend(self._look_after())
 
     async def close(self) -> None:
@@ -117,8 +120,13 @@ class Shims:
         return {shim.id: shim.health for shim in self._shims.values()}
 
     def pids(self) -> frozenset[int]:
-        """The processes below which the runners live."""
-        return frozenset(shim.pid for shim in self._shims.values() if shim.pid)
+        """The processes below which the runners live, those of shims that have not answered yet among them."""
+        met = {shim.id: shim.pid for shim in self._shims.values() if shim.pid}
+        if met.keys() >= set(
+            os.listdir(self._paths.shims)
+        ):  # as a rule; to look at all their locks takes longer
+            return frozenset(met.values())
+        return frozenset(met.values()) | frozenset(client.living(self._paths.shims).values())
 
     def pid_of(self, shim: ShimId) -> int | None:
         """The process of that shim, if it lives."""
@@ -226,7 +234,9 @@ class Shims:
         """The exit was committed: its shim may forget it."""
         shim = self._places.pop(key, None)
         if shim is not None and shim.link is not None:
-            with suppress(ShimGone):  # Its journal is replayed then, and what was committed is not booked twice.
+            with suppress(
+                ShimGone
+            ):  # Its journal is replayed then, and what was committed is not booked twice.
                 shim.link.tell({"op": "ack", "key": key})
 
     async def survey(self) -> Survey:
@@ -234,7 +244,9 @@ class Shims:
         asked = [shim for shim in self._shims.values() if shim.link and shim.health == "ok"]
         answers = await asyncio.gather(*map(self._list, asked))
         told = {shim.id: answer for shim, answer in zip(asked, answers, strict=True) if answer is not None}
-        return Survey({key: held for answer in told.values() for key, held in answer.items()}, frozenset(told))
+        return Survey(
+            {key: held for answer in told.values() for key, held in answer.items()}, frozenset(told)
+        )
 
     async def holdings(self) -> dict[str, Holding | ExitRecord]:
         """The same without who answered."""

@@ -107,7 +107,17 @@ print('observer', shim.attach('a.1')['pid'], len(shim.request('list')['entries']
 def from_inside(house: House) -> list[str]:
     """A runner that tries all of it from a grandchild with a session of its own."""
     root = str(Path(stratavore.__file__).parent.parent)
-    return ["sh", "-c", 'setsid "$@" & wait', "sh", sys.executable, "-c", _FROM_INSIDE, root, str(house.paths.state)]
+    return [
+        "sh",
+        "-c",
+        'setsid "$@" & wait',
+        "sh",
+        sys.executable,
+        "-c",
+        _FROM_INSIDE,
+        root,
+        str(house.paths.state),
+    ]
 
 
 async def test_a_runner_may_have_the_daemon_started_and_nothing_else(tmp_path: Path) -> None:
@@ -243,6 +253,13 @@ async def test_a_silent_shim_is_flagged_and_recovers(house: House, monkeypatch: 
     assert set(await house.shims.holdings()) == {"a.1"}
 
 
+async def test_a_shim_that_was_not_met_counts_among_the_holders(house: House) -> None:
+    other = await house.open()
+    [shim] = await other.reserve(1)
+    assert house.shims.health() == {}
+    assert house.shims.pids() == {int((house.paths.shim(shim) / "pid").read_text())}
+
+
 async def test_a_shim_of_a_future_protocol_is_refused_clearly(tmp_path: Path) -> None:
     """What such a shim says is written here as it goes over the socket."""
     directory = tmp_path / "state" / "shims" / "future"
@@ -296,7 +313,13 @@ async def test_the_zygote_and_the_shims_are_private_and_small(house: House) -> N
     assert os.getsid(zygote) != os.getsid(0)
     assert os.getsid(house.shim_pid("a.1")) == house.shim_pid("a.1")
     environment = Path(f"/proc/{zygote}/environ").read_bytes().split(b"\0")
-    assert {variable.partition(b"=")[0] for variable in environment} <= {b"PATH", b"HOME", b"LANG", b"LC_CTYPE", b""}
+    assert {variable.partition(b"=")[0] for variable in environment} <= {
+        b"PATH",
+        b"HOME",
+        b"LANG",
+        b"LC_CTYPE",
+        b"",
+    }
 
 
 async def test_a_peer_of_another_user_is_refused_before_it_is_heard(house: House) -> None:
