@@ -1,6 +1,6 @@
 """The supervisor: compares what is wanted with what is seen, and acts.
 
-Rule 1: `plan` thinks and does nothing; it is a pure function of a row, of what was seen, and of the boot clock.
+Rule 1: what is to be done says `planning.plan`; here it is carried out.
 Rule 2: a runner with an action under way is not planned again until that is over, so nothing is done twice at once.
 Rule 3: a start after a crash is not special: it is one `reconcile`.
 Rule 4: rows are read before the shims are asked. What is newer in the shims is then a change, never a contradiction.
@@ -9,139 +9,23 @@ Rule 4: rows are read before the shims are asked. What is newer in the shims is 
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from enum import Enum, auto
-from typing import NamedTuple, assert_never
 
 from stratavore import booking
 from stratavore.context import Context
 from stratavore.ending import Ending
 from stratavore.errors import Conflict, StratavoreError
-from stratavore.lifecycle import Cause, State
+from stratavore.lifecycle import Cause
 from stratavore.model import Desired, EndReason, Reconciled, ShimId
-from stratavore.process import Identity, boot_id, seconds_since_start
+from stratavore.planning import Action, Alive, Finished, HolderGone, Seen, expected, plan, seen_of
+from stratavore.process import boot_id, seconds_since_start
 from stratavore.shim.client import ExitRecord, Refused
-from stratavore.shims import Holding, ShimGone, Survey, ZygoteFailed
+from stratavore.shims import Holding, ShimGone, ZygoteFailed
 from stratavore.spawning import Spawning
 from stratavore.store import runners, runs, supervision
 from stratavore.store.database import Tx
 from stratavore.store.supervision import Supervised
 
 log = logging.getLogger(__name__)
-
-
-class Absent(NamedTuple):
-    """The holder lives and knows nothing of the run."""
-
-
-class Alive(NamedTuple):
-    """The holder has the run's process."""
-
-    who: Identity
-
-
-class Finished(NamedTuple):
-    """The holder waited for the run's process."""
-
-    record: ExitRecord
-
-
-class HolderGone(NamedTuple):
-    """The holder is dead, and its journal says nothing of the run."""
-
-
-Seen = Absent | Alive | Finished | HolderGone
-
-
-class Action(Enum):
-    """What is to be done about one runner."""
-
-    NOTHING = auto()
-    SPAWN = auto()
-    BOOK_SPAWNED = auto()
-    BOOK_END = auto()
-    BOOK_LOST = auto()
-    BOOK_NEVER_STARTED = auto()
-    PAUSE = auto()
-    UNPAUSE = auto()
-    STOP = auto()
-    STOP_OVERTIME = auto()
-    START_AGAIN = auto()
-
-
-def plan(row: Supervised, seen: Seen, *, boottime: float, boot: str) -> Action:
-    """What to do about `row`, given what was `seen` of its last run, at `boottime` of the boot `boot`."""
-    match row.state:
-        case State.TERMINATED | State.FAILED | State.LOST:
-            return Action.START_AGAIN if _is_due(row, boottime, boot) else Action.NOTHING
-        case State.STARTING | State.RUNNING | State.PAUSED | State.STOPPING:
-            pass
-        case _:
-            assert_never(row.state)
-    match seen:
-        case Finished():
-            return Action.BOOK_END
-        case HolderGone():
-            return Action.BOOK_LOST
-        case Absent():
-            return _plan_absent(row)
-        case Alive():
-            return _plan_alive(row, boottime, boot)
-        case _:
-            assert_never(seen)
-
-
-def _plan_absent(row: Supervised) -> Action:
-    if row.state is State.STARTING:
-        return Action.SPAWN
-    return Action.BOOK_NEVER_STARTED if row.pid is None else Action.BOOK_LOST
-
-
-def _plan_alive(row: Supervised, boottime: float, boot: str) -> Action:
-    if row.pid is None:
-        return Action.BOOK_SPAWNED
-    if row.state is State.STOPPING:
-        return Action.STOP
-    if _is_overtime(row, boottime):
-        return Action.STOP_OVERTIME
-    if row.desired is Desired.PAUSED and row.state is State.RUNNING:
-        return Action.PAUSE
-    if row.desired is Desired.RUNNING and row.state is State.PAUSED:
-        return Action.UNPAUSE
-    return Action.NOTHING
-
-
-def _is_due(row: Supervised, boottime: float, boot: str) -> bool:
-    if row.retry_at_boottime is None or row.desired is Desired.STOPPED:
-        return False
-    return row.retry_boot_id != boot or boottime >= row.retry_at_boottime
-
-
-def _is_overtime(row: Supervised, boottime: float) -> bool:
-    if row.max_seconds is None or row.start_time is None:
-        return False
-    return seconds_since_start(row.start_time, boottime) >= row.max_seconds
-
-
-def expected(row: Supervised) -> Seen:
-    """What a look would most likely show. If it is wrong, the shim's answer to the action says so."""
-    if row.pid is None or row.start_time is None or row.boot_id is None:
-        return Absent()
-    return Alive(Identity(row.boot_id, row.pid, row.start_time))
-
-
-def _seen(row: Supervised, survey: Survey, dead: Collection[ShimId]) -> Seen:
-    """What was seen of the run; `dead` are the shims whose journals were replayed. Silence shows nothing."""
-    match survey.held.get(row.key):
-        case Holding() as held:
-            return Alive(held.who)
-        case ExitRecord() as record:
-            return Finished(record)
-        case None if row.shim in dead:
-            return HolderGone()
-        case None if row.shim in survey.answered:
-            return Absent()
-        case None:
-            return expected(row)
 
 
 class Supervisor:
@@ -217,7 +101,7 @@ class Supervisor:
         adopted = await self._take_in(survey.held)
         changed, lost = 0, []
         for row in rows:
-            seen = _seen(row, survey, dead)
+            seen = seen_of(row, survey, dead)
             action = plan(row, seen, boottime=self._context.clock.boottime(), boot=boot_id())
             changed += action is not Action.NOTHING
             if action is Action.BOOK_LOST:
@@ -320,7 +204,7 @@ class Supervisor:
         survey = await self._context.shims.survey()
         if row.shim not in survey.answered:
             raise ShimGone(f"shim {row.shim} does not say whether it started")
-        match held := _seen(row, survey, ()):
+        match held := seen_of(row, survey, ()):
             case Alive():
                 await self._book_spawned(row, held)
             case Finished():

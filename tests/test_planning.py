@@ -11,10 +11,10 @@ import pytest
 
 from stratavore.lifecycle import FINAL, LIVE, State
 from stratavore.model import Desired, ShimId
+from stratavore.planning import Absent, Action, Alive, Finished, HolderGone, Seen, expected, plan
 from stratavore.process import Identity
 from stratavore.shim.client import ExitRecord
 from stratavore.store.supervision import Supervised
-from stratavore.supervisor import Absent, Action, Alive, Finished, HolderGone, Seen, expected, plan
 
 BOOT, NOW, TICKS = "this-boot", 1000.0, 100
 WHO = Identity(BOOT, 4242, 990 * TICKS)
