@@ -9,6 +9,8 @@ Source: Documentation/admin-guide/cgroup-v2.rst of the kernel; systemd's "Contro
 
 import logging
 import os
+import pwd
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,30 +21,30 @@ SCOPE_PREFIX = "stratavore-"
 _ROOT = Path("/sys/fs/cgroup")
 _PERIOD_MICROSECONDS = 100_000
 _LINGER = Path("/var/lib/systemd/linger")
+_NOT_IN_UNITS = re.compile(r"[^A-Za-z0-9:_.-]")  # systemd.unit(5)
 
 
-def scope_command(environ: Mapping[str, str], user: str) -> tuple[str, ...]:
-    """What stands before the zygote's command so that it lives in a scope of its own; empty where that cannot be.
+def scope_command(environ: Mapping[str, str], zygote: str, *, linger: Path = _LINGER) -> tuple[str, ...]:
+    """What stands before the command of that zygote so that it lives in a scope of its own; empty where that cannot be.
 
     Only with linger on: without it a scope dies at logout, and a plain orphan does not.
     """
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     manager = Path(runtime, "systemd", "private")
     program = shutil.which("systemd-run", path=environ.get("PATH"))
-    if not (runtime and program and manager.exists() and (_LINGER / user).exists()):
+    if not (runtime and program and manager.exists() and _lingers(linger)):
         return ()
-    unit = f"{SCOPE_PREFIX}{os.getpid()}"
-    return (
-        program,
-        "--user",
-        "--scope",
-        "--quiet",
-        "--collect",
-        f"--unit={unit}",
-        "-p",
-        "Delegate=yes",
-        "--",
-    )
+    # A unit of its own each: the scope of a dead zygote lives on with the shims that it forked.
+    unit = SCOPE_PREFIX + _NOT_IN_UNITS.sub("_", zygote)
+    options = ("--user", "--scope", "--quiet", "--collect", f"--unit={unit}", "-p", "Delegate=yes")
+    return (program, *options, "--")
+
+
+def _lingers(linger: Path) -> bool:
+    try:
+        return (linger / pwd.getpwuid(os.getuid()).pw_name).exists()
+    except KeyError:  # a uid without a name, as containers have
+        return False
 
 
 class Limits:

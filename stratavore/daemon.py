@@ -7,7 +7,6 @@ Rule 3: SIGTERM leaves the stop mark, so that the zygote does not start again wh
 
 import asyncio
 import gc
-import getpass
 import logging
 import os
 import resource
@@ -15,6 +14,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from stratavore import failpoints, process, runner_files
@@ -149,7 +149,7 @@ async def build(
             log_cap_bytes=config.output.cap_per_runner,
             start_argv=daemon_command(config_file),
             start_env=_start_environment(paths),
-            launcher=scope_command(os.environ, getpass.getuser()),
+            launcher=partial(scope_command, os.environ),
             runners_may_control=config.runners.runners_may_control,
             idle_seconds=config.shim.idle_exit,
         )

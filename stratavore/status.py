@@ -23,8 +23,6 @@ from stratavore.store import events, runners, supervision
 from stratavore.store.database import Condition
 from stratavore.store.supervision import Supervised
 
-_EVENTS_TOLD = 5
-
 
 async def status(context: Context, asker: Asker, request: Nothing) -> Status:
     """The whole house in one line."""
@@ -75,6 +73,8 @@ def warnings_of(context: Context) -> list[str]:
     health = context.database.health
     if health.condition is not Condition.OK:
         found.append(f"the database is {health.condition}: {health.reason}")
+    if (problem := context.shims.problem) is not None:
+        found.append(f"nothing can be launched: {problem}")
     silent = [shim_id for shim_id, state in context.shims.health().items() if state != "ok"]
     found += [f"shim {shim_id} is {context.shims.health()[shim_id]}" for shim_id in silent]
     return found

@@ -1,5 +1,7 @@
 """Hard limits, over a directory tree in the place of the kernel's: what is written where, not what it effects."""
 
+import os
+import pwd
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,28 @@ def test_without_the_memory_controller_there_are_no_hard_limits(root: Path) -> N
     assert Limits.below(root, f"/{SCOPE}") is None
 
 
+@pytest.fixture
+def managed(tmp_path: Path) -> dict[str, str]:
+    """The environment of somebody who has a user manager, as far as can be seen from files."""
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd" / "private").touch()
+    (tmp_path / "systemd-run").touch(mode=0o755)
+    return {"XDG_RUNTIME_DIR": str(tmp_path), "PATH": str(tmp_path)}
+
+
+def test_each_zygote_has_a_scope_of_its_own(managed: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "linger" / pwd.getpwuid(os.getuid()).pw_name).mkdir(parents=True)
+    first, second = (
+        scope_command(managed, zygote, linger=tmp_path / "linger") for zygote in ("1.0+x-aa", "1.0+x-bb")
+    )
+    assert "--unit=stratavore-1.0_x-aa" in first
+    assert "--unit=stratavore-1.0_x-bb" in second
+
+
+def test_no_scope_is_made_without_linger(managed: dict[str, str], tmp_path: Path) -> None:
+    assert scope_command(managed, "z", linger=tmp_path / "linger") == ()
+
+
 def test_no_scope_is_made_without_a_user_manager(tmp_path: Path) -> None:
-    assert scope_command({}, "nobody") == ()
-    assert scope_command({"XDG_RUNTIME_DIR": str(tmp_path), "PATH": "/usr/bin"}, "nobody") == ()
+    assert scope_command({}, "z", linger=tmp_path) == ()
+    assert scope_command({"XDG_RUNTIME_DIR": str(tmp_path), "PATH": "/usr/bin"}, "z", linger=tmp_path) == ()

@@ -14,7 +14,7 @@ from stratavore.paths import Paths
 from stratavore.shim import client
 from stratavore.shim.client import ExitRecord, Json, Refused
 from stratavore.shims.link import Link
-from stratavore.shims.nursery import Nursery
+from stratavore.shims.nursery import Launcher, Nursery
 from stratavore.shims.requests import (
     Holding,
     Keys,
@@ -53,7 +53,7 @@ class Shims:
         log_cap_bytes: int = 64 << 20,
         start_env: Mapping[str, str] | None = None,
         runners_may_control: bool = False,
-        launcher: Sequence[str] = (),
+        launcher: Launcher = lambda zygote: (),
         idle_seconds: float = 60.0,
     ) -> None:
         """Nothing is done before `start`.
@@ -65,7 +65,7 @@ class Shims:
             on_health: called on the loop when a shim becomes `unresponsive` or `ok` again.
             start_argv: what the zygote executes to start a dead daemon again, with `start_env` beside its own
                 environment.
-            launcher: what stands before the zygote's command, as `systemd-run --user --scope --`.
+            launcher: what stands before the command of a zygote, as `systemd-run --user --scope --`.
         """
         if not 0 < runners_per_shim <= _MAX_PER_SHIM:
             raise ValueError(f"a shim holds 1 to {_MAX_PER_SHIM} runners, not {runners_per_shim}")
@@ -89,11 +89,7 @@ class Shims:
     # Life
 
     async def start(self) -> None:
-        """Have a zygote of this build, and speak to every shim there is.
-
-        Raises:
-            ZygoteFailed: no zygote can be started.
-        """
+        """Have a zygote of this build, now or later (`problem` says why not now), and speak to every shim there is."""
         for directory in (self._paths.shims, self._paths.zygotes, self._paths.logs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._nursery.open()
@@ -118,6 +114,11 @@ class Shims:
     def health(self) -> dict[ShimId, str]:
         """`ok`, `unresponsive` or `incompatible`, of every shim that lives."""
         return {shim.id: shim.health for shim in self._shims.values()}
+
+    @property
+    def problem(self) -> str | None:
+        """Why no new shim can be made; None if one can."""
+        return self._nursery.problem
 
     def pids(self) -> frozenset[int]:
         """The processes below which the runners live, those of shims that have not answered yet among them."""
@@ -217,7 +218,8 @@ class Shims:
             Refused: `input_full`: the program reads nothing; `invalid`: it has no terminal; `ended`, `not_found`.
         """
         asked = {"op": "send", "key": key, "parts": [part_message(part) for part in parts]}
-        await self._place(key).linked().ask(asked)
+        pauses = sum(part.pause_seconds for part in parts)
+        await self._place(key).linked().ask(asked, seconds=Link.answer_seconds + pauses)
 
     async def survivors(self, key: str) -> list[int]:
         """The processes that an ended run left behind."""
@@ -227,7 +229,7 @@ class Shims:
     async def end_survivors(self, key: str, *, grace_seconds: float = 2.0) -> list[int]:
         """TERM what an ended run left behind, then KILL it; the pids that even that did not end."""
         ask = {"op": "end_survivors", "key": key, "grace": grace_seconds}
-        reply = await self._place(key).linked().ask(ask)
+        reply = await self._place(key).linked().ask(ask, seconds=Link.answer_seconds + grace_seconds)
         return list(reply["pids"])
 
     async def ack(self, key: str) -> None:
@@ -299,8 +301,8 @@ class Shims:
 
     async def _list(self, shim: Shim) -> dict[str, Holding | ExitRecord] | None:
         try:
-            reply = await asyncio.wait_for(shim.linked().ask({"op": "list"}), _ANSWER_SECONDS)
-        except (ShimGone, TimeoutError):
+            reply = await shim.linked().ask({"op": "list"}, seconds=_ANSWER_SECONDS)
+        except ShimGone:
             return None
         return {entry["key"]: shim.holding(entry) for entry in reply["entries"]}
 
@@ -379,20 +381,16 @@ class Shims:
         while True:
             await asyncio.sleep(_PING_SECONDS)
             for shim in self._shims.values():
-                if shim.link is not None and not shim.is_pinged:
+                if shim.link is not None:
                     self._ping(shim, shim.link)
             self._let_go(time.monotonic())
 
     def _ping(self, shim: Shim, link: Link) -> None:
         def answered(pong: asyncio.Future[Json]) -> None:
-            alarm.cancel()
-            shim.is_pinged = False
-            if pong.exception() is None and shim.link is link:
-                self._set_health(shim, "ok")
+            if shim.link is link:
+                self._set_health(shim, "ok" if pong.exception() is None else "unresponsive")
 
-        shim.is_pinged = True
-        alarm = asyncio.get_running_loop().call_later(_SILENT_SECONDS, self._set_health, shim, "unresponsive")
-        link.ask({"op": "ping"}).add_done_callback(answered)
+        link.ask({"op": "ping"}, seconds=_SILENT_SECONDS).add_done_callback(answered)
 
     def _let_go(self, now: float) -> None:
         """Disconnect from shims that were empty for a minute, but for one of this build: they end by themselves."""

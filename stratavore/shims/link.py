@@ -2,6 +2,7 @@
 
 Rule 1: requests are pipelined; an answer finds its request by its number.
 Rule 2: what is asked in one turn of the loop leaves in one piece.
+Rule 3: nobody waits for ever: who does not answer within some seconds is as good as gone, for this request.
 """
 
 import asyncio
@@ -25,12 +26,15 @@ _decode = msgspec.json.Decoder(Json).decode
 class Link(asyncio.Protocol):
     """A connection; `to` makes one."""
 
+    answer_seconds = 10.0
+    """How long an answer is waited for, unless it is said."""
+
     def __init__(self) -> None:
         self.on_event: Callable[[Json], None] = lambda event: None
         self.on_lost: Callable[[], None] = lambda: None
         self._decoder = Decoder(_parsed)
         self._numbers = itertools.count(1)
-        self._asked: dict[int, asyncio.Future[Json]] = {}
+        self._asked: dict[int, tuple[asyncio.Future[Json], asyncio.TimerHandle]] = {}
         self._entries: dict[int, list[Json]] = {}
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -42,16 +46,17 @@ class Link(asyncio.Protocol):
         _, link = await asyncio.get_running_loop().create_unix_connection(cls, sock=sock)
         return link
 
-    def ask(self, message: Json) -> "asyncio.Future[Json]":
-        """Send a request; the future brings its answer, Refused or ShimGone."""
-        number = next(self._numbers)
-        future: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
+    def ask(self, message: Json, *, seconds: float | None = None) -> "asyncio.Future[Json]":
+        """Send a request; the future brings its answer, Refused or ShimGone, the latter also after so many seconds."""
+        seconds = self.answer_seconds if seconds is None else seconds
+        number, loop = next(self._numbers), asyncio.get_running_loop()
+        future: asyncio.Future[Json] = loop.create_future()
         try:
             self.tell({**message, "id": number})
         except (ShimGone, Refused) as problem:
             future.set_exception(problem)
         else:
-            self._asked[number] = future
+            self._asked[number] = future, loop.call_later(seconds, self._give_up, number, seconds)
         return future
 
     def tell(self, message: Json) -> None:
@@ -79,7 +84,8 @@ class Link(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         asked, self._asked = self._asked, {}
-        for future in asked.values():
+        for future, alarm in asked.values():
+            alarm.cancel()
             if not future.done():
                 future.set_exception(ShimGone("the connection was lost"))
         self.on_lost()
@@ -100,14 +106,22 @@ class Link(asyncio.Protocol):
         elif "entry" in message:
             self._entries.setdefault(number, []).append(message["entry"])
         else:
-            future = self._asked.pop(number, None)
             entries = self._entries.pop(number, [])
-            if future is None or future.done():
+            if number not in self._asked:
+                return
+            future, alarm = self._asked.pop(number)
+            alarm.cancel()
+            if future.done():
                 return
             if error := message.get("error"):
                 future.set_exception(Refused(error))
             else:
                 future.set_result({**message, "entries": entries})
+
+    def _give_up(self, number: int, seconds: float) -> None:
+        future, _ = self._asked.pop(number)
+        if not future.done():
+            future.set_exception(ShimGone(f"no answer within {seconds:g} s"))
 
     def _flush(self) -> None:
         if self._transport is not None:

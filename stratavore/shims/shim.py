@@ -23,7 +23,6 @@ class Shim:
     reserved: int = 0
     health: str = "ok"
     """`ok`, `unresponsive` or `incompatible`."""
-    is_pinged: bool = False
     used_at: float = field(default_factory=time.monotonic)
 
     def linked(self) -> Link:

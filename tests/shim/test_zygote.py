@@ -21,7 +21,7 @@ from stratavore.model import ShimId
 from stratavore.shim import place
 from stratavore.shim.client import Refused, connect, is_locked, start_daemon
 from stratavore.shim.wire import common_version, control
-from stratavore.shims import ShimGone, ZygoteFailed
+from stratavore.shims import ShimGone
 from tests.shim.harness import House, end, is_alive, request, until
 
 
@@ -237,29 +237,6 @@ async def test_the_busy_lock_is_held_while_runners_live_or_an_end_is_unknown(hou
     await until(lambda: is_locked(busy))
 
 
-async def test_a_silent_shim_is_flagged_and_recovers(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stratavore.shims.fleet._PING_SECONDS", 0.2)
-    monkeypatch.setattr("stratavore.shims.fleet._SILENT_SECONDS", 0.5)
-    await house.reopen()
-    await house.run("a.1", "read x")
-    shim, pid = house.places["a.1"], house.shim_pid("a.1")
-    os.kill(pid, signal.SIGSTOP)
-    await until(lambda: house.health == [(shim, "unresponsive")])
-    assert await asyncio.wait_for(house.shims.holdings(), 1) == {}
-    assert not house.shims.is_gone(shim)
-    assert (await house.shims.reserve(1)) != [shim]
-    os.kill(pid, signal.SIGCONT)
-    await until(lambda: house.health[-1] == (shim, "ok"))
-    assert set(await house.shims.holdings()) == {"a.1"}
-
-
-async def test_a_shim_that_was_not_met_counts_among_the_holders(house: House) -> None:
-    other = await house.open()
-    [shim] = await other.reserve(1)
-    assert house.shims.health() == {}
-    assert house.shims.pids() == {int((house.paths.shim(shim) / "pid").read_text())}
-
-
 async def test_a_shim_of_a_future_protocol_is_refused_clearly(tmp_path: Path) -> None:
     """What such a shim says is written here as it goes over the socket."""
     directory = tmp_path / "state" / "shims" / "future"
@@ -361,12 +338,6 @@ async def test_without_descriptors_new_peers_wait_and_nothing_spins(house: House
     assert _cpu_ticks(pid) - before < 10
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
     (await waiting).close()
-
-
-async def test_a_zygote_that_cannot_start_says_why(tmp_path: Path) -> None:
-    house = House(tmp_path / "state", launcher=["sh", "-c", "echo no room >&2; exit 3"])
-    with pytest.raises(ZygoteFailed, match="no room"):
-        await house.open()
 
 
 async def test_a_shim_is_forked_under_a_new_name_only(house: House) -> None:
