@@ -6,7 +6,10 @@ Rule 2: `change` has one started if need be.
 
 import sys
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+import click
 
 from stratavore import control
 from stratavore.errors import DaemonUnreachable
@@ -17,6 +20,12 @@ from stratavore.paths import Paths, locate
 def here() -> Paths:
     """Where this user's Stratavore lives."""
     return locate()
+
+
+def config_file() -> Path | None:
+    """The file that `--config` named."""
+    found: Path | None = click.get_current_context().find_root().meta.get("config_file")
+    return found
 
 
 def read(
@@ -47,7 +56,6 @@ def change(name: str, /, *, timeout: float = control.TIMEOUT_SECONDS, **fields: 
 def need_daemon() -> None:
     """Return once a daemon answers."""
     from stratavore.autostart import ensure_daemon
-    from stratavore.cli.program import config_file
 
     ensure_daemon(here(), config_file())
 

@@ -5,13 +5,12 @@ from typing import Any
 
 import click
 
-from stratavore.cli.asking import here, need_daemon, read
+from stratavore.cli.asking import config_file, here, need_daemon, read
 from stratavore.cli.ending import is_over
-from stratavore.cli.launch import started
 from stratavore.cli.options import runner_argument
 from stratavore.cli.output import note
-from stratavore.cli.program import config_file
 from stratavore.cli.runs import following, runs_of
+from stratavore.cli.starting import started
 from stratavore.errors import Conflict, DaemonUnreachable, RunnerFailed
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from stratavore.cli.asking import read
 from stratavore.errors import StratavoreError
 
 
@@ -30,8 +31,6 @@ def runners(ctx: click.Context, param: click.Parameter | None, incomplete: str) 
 
 
 def _read(name: str, **fields: Any) -> list[dict[str, Any]]:
-    from stratavore.cli.asking import read
-
     try:
         answer: list[dict[str, Any]] = read(name, quiet=True, **fields)
     except StratavoreError:

@@ -2,12 +2,15 @@
 
 import click
 
+from stratavore.cli.commands import COMPLETE
+
 SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command
 @click.argument("shell", type=click.Choice(SHELLS))
-def completion(shell: str) -> None:
+@click.pass_context
+def completion(ctx: click.Context, shell: str) -> None:
     """Print the completion script of a shell.
 
     bash: `eval "$(stratavore completion bash)"` in ~/.bashrc. zsh: the same in ~/.zshrc. fish: `stratavore completion
@@ -15,9 +18,7 @@ def completion(shell: str) -> None:
     """
     from click.shell_completion import get_completion_class
 
-    from stratavore.cli.program import COMPLETE, program
-
     cls = get_completion_class(shell)
     assert cls is not None, f"click knows {shell}"
-    script = cls(program, {}, "stratavore", COMPLETE)
+    script = cls(ctx.find_root().command, {}, "stratavore", COMPLETE)
     click.echo(script.source_template % script.source_vars())

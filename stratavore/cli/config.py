@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from stratavore.cli.asking import here
+from stratavore.cli.asking import config_file, here
 from stratavore.cli.options import config_option, json_option
 from stratavore.cli.output import say, show_json
-from stratavore.cli.program import config_file
 
 if TYPE_CHECKING:
     from stratavore.config import Loaded

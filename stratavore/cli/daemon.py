@@ -10,12 +10,11 @@ import click
 
 from stratavore import control
 from stratavore.cli import humane
-from stratavore.cli.asking import here, read
+from stratavore.cli.asking import config_file, here, read
 from stratavore.cli.choosing import Listed, ids
 from stratavore.cli.ending import is_ended
 from stratavore.cli.options import config_option, json_option, yes_option
 from stratavore.cli.output import note, say, show_facts, show_json
-from stratavore.cli.program import config_file
 from stratavore.cli.settling import settle
 from stratavore.errors import DaemonUnreachable
 

@@ -11,14 +11,12 @@ import click
 
 from stratavore.cli import humane
 from stratavore.cli.asking import change, from_stdin
-from stratavore.cli.choosing import Listed, ids
 from stratavore.cli.listing import show_runners
 from stratavore.cli.options import SPAN, agent_option, json_option, project_argument, timeout_option
 from stratavore.cli.output import note, say, show_facts, show_json
-from stratavore.cli.settling import settle
-from stratavore.errors import Invalid, RunnerFailed
+from stratavore.cli.starting import refuse_failed, started
+from stratavore.errors import Invalid
 
-FAILED = ("failed", "lost", "backoff")
 POLICIES = ("never", "on-failure", "always")
 
 
@@ -135,32 +133,6 @@ def wish(project: str, argv: list[str]) -> dict[str, Any]:
 def callers_environment() -> dict[str, str]:
     """The whole environment of this process; the daemon filters it. What is not UTF-8 cannot travel."""
     return {key: value for key, value in os.environ.items() if _is_text(key) and _is_text(value)}
-
-
-def started(runners: Listed, timeout: float | None = None) -> Listed:
-    """The runners, by their numbers, once each of them runs or has failed to."""
-    settled = settle(
-        ids(runners),
-        "settled",
-        lambda runner: runner["state"] != "starting",
-        timeout=timeout,
-        waiting_for="started",
-    )
-    return sorted(settled, key=lambda runner: (len(runner["name"]), runner["name"]))
-
-
-def refuse_failed(runners: Listed) -> None:
-    """Raise RunnerFailed if any of them did not come up; the message says how the first one failed."""
-    failed = [runner for runner in runners if runner["state"] in FAILED]
-    if not failed:
-        return
-    first = failed[0]
-    why = first["end_detail"] or humane.ending(first) or first["last_line"] or "no reason is known"
-    others = f", and {len(failed) - 1} more failed" if len(failed) > 1 else ""
-    remedy = (
-        f"`stratavore logs {first['name']}` shows its output, `stratavore explain {first['name']}` says why"
-    )
-    raise RunnerFailed(f"{first['name']} is {first['state']}: {why}{others}", remedy=remedy)
 
 
 def _from_options(given: Iterable[str]) -> dict[str, str]:

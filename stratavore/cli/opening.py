@@ -13,10 +13,12 @@ import click
 
 from stratavore.cli.asking import change, need_daemon, read
 from stratavore.cli.choosing import Listed
-from stratavore.cli.launch import TakesArgv, refuse_failed, started, wish
+from stratavore.cli.commands import COMMANDS
+from stratavore.cli.launch import TakesArgv, wish
 from stratavore.cli.listing import brief, show_runners
 from stratavore.cli.options import agent_option, project_argument
 from stratavore.cli.output import note, show_table
+from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Ambiguous, Invalid
 
 LONGEST_NAME = 64
@@ -94,8 +96,6 @@ def _project_of(directory: Path) -> str:
 
 def free_name(folder: str, taken: set[str]) -> str:
     """A legal name after the folder's, with a number behind it if that one is taken or is a command's."""
-    from stratavore.cli.program import COMMANDS
-
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder).strip("-")[:LONGEST_NAME].rstrip("-") or "project"
     if not name.strip("."):
         name = "project"

@@ -1,60 +1,21 @@
-"""The table of commands, and what happens to errors.
+"""Which command is meant, and what happens to errors.
 
-Rule 1: a command is a row of COMMANDS and is imported when it is named. The strings are literals, so that a bundler's
-configuration can be made from them.
-Rule 2: a word that is no command is a project: `stratavore demo` is `stratavore open demo`.
+Rule 1: a word that is no command is a project: `stratavore demo` is `stratavore open demo`.
+Rule 2: every error ends here, on one line of stderr and in an exit code.
 """
 
 import os
 import sys
-from collections.abc import Mapping
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
 
 from stratavore import __version__
 from stratavore.cli import INTERRUPTED
+from stratavore.cli.commands import COMMANDS, COMPLETE
 from stratavore.cli.options import config_option
 from stratavore.errors import NotFound, StratavoreError
-
-COMMANDS: Mapping[str, str] = {
-    "up": "stratavore.cli.opening:up",
-    "open": "stratavore.cli.opening:open_project",
-    "new": "stratavore.cli.projects:new",
-    "projects": "stratavore.cli.projects:projects",
-    "launch": "stratavore.cli.launch:launch",
-    "runners": "stratavore.cli.runners:runners",
-    "ps": "stratavore.cli.runners:runners",
-    "show": "stratavore.cli.runners:show",
-    "explain": "stratavore.cli.runners:explain",
-    "rename": "stratavore.cli.runners:rename",
-    "rm": "stratavore.cli.ending:rm",
-    "attach": "stratavore.cli.attach:attach",
-    "send": "stratavore.cli.send:send",
-    "interrupt": "stratavore.cli.send:interrupt",
-    "logs": "stratavore.cli.logs:logs",
-    "stop": "stratavore.cli.ending:stop",
-    "kill": "stratavore.cli.ending:kill",
-    "pause": "stratavore.cli.pausing:pause",
-    "unpause": "stratavore.cli.pausing:unpause",
-    "restart": "stratavore.cli.restart:restart",
-    "wait": "stratavore.cli.wait:wait",
-    "status": "stratavore.cli.status:status",
-    "watch": "stratavore.cli.watch:watch",
-    "events": "stratavore.cli.events:events",
-    "reconcile": "stratavore.cli.upkeep:reconcile",
-    "du": "stratavore.cli.upkeep:du",
-    "prune": "stratavore.cli.upkeep:prune",
-    "rescue": "stratavore.cli.rescue:rescue",
-    "config": "stratavore.cli.config:config",
-    "daemon": "stratavore.cli.daemon:daemon",
-    "completion": "stratavore.cli.completion:completion",
-}
-
-COMPLETE = "_STRATAVORE_COMPLETE"
-"""Set by the scripts that `completion` prints, when the shell asks what may follow."""
 
 
 class Program(click.Group):
@@ -158,9 +119,3 @@ def refuse_unknown(word: str) -> None:
     near = get_close_matches(word, [*COMMANDS, *names], n=1)
     remedy = f"did you mean `stratavore {near[0]}`?" if near else "`stratavore --help` lists the commands"
     raise NotFound(f"there is no command and no project {word!r}", remedy=remedy)
-
-
-def config_file(ctx: click.Context | None = None) -> Path | None:
-    """The file that `--config` named."""
-    found: Path | None = (ctx or click.get_current_context()).find_root().meta.get("config_file")
-    return found

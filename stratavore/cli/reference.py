@@ -12,7 +12,8 @@ import msgspec
 
 from stratavore import errors, model, protocol
 from stratavore.cli import INTERRUPTED, PIPE_CLOSED
-from stratavore.cli.program import COMMANDS, program
+from stratavore.cli.commands import COMMANDS
+from stratavore.cli.program import program
 
 HEAD = """\
 # The command line

@@ -4,10 +4,10 @@ import click
 
 from stratavore.cli.asking import change, need_daemon, read
 from stratavore.cli.choosing import Listed, chosen, ids
-from stratavore.cli.launch import refuse_failed
 from stratavore.cli.listing import show_runners
 from stratavore.cli.options import SPAN, json_option, runners_argument, timeout_option
 from stratavore.cli.settling import settle
+from stratavore.cli.starting import refuse_failed
 
 LEFT_BEHIND = ("starting", "stopping")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from stratavore.cli.program import COMMANDS
+from stratavore.cli.commands import COMMANDS
 from tests.cli.conftest import Cli
 
 

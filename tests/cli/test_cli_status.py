@@ -28,7 +28,7 @@ def test_the_bare_command_shows_how_things_stand(live: Cli, project: str) -> Non
 
 
 def test_help_lists_every_command(cli: Cli) -> None:
-    from stratavore.cli.program import COMMANDS
+    from stratavore.cli.commands import COMMANDS
 
     printed = cli("--help").stdout
     assert all(f"\n  {name} " in printed for name in COMMANDS)

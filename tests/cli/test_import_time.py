@@ -2,12 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import stratavore.cli
 from tests.cli.conftest import Cli
 from tests.fake_daemon import Asked, fake_daemon
+from tests.test_architecture import imports_of
 
+CLI = Path(stratavore.cli.__file__).parent
 DENIED = frozenset(
     "asyncio dataclasses logging http.client msgspec rich aiohttp telegram textual psutil apsw tomllib pyte ssl"
     " concurrent.futures multiprocessing email unittest subprocess tempfile pkgutil importlib.metadata jwt limits"
@@ -49,6 +53,19 @@ def test_a_changing_command_with_a_daemon_loads_no_struct(cli: Cli) -> None:
 def test_the_list_would_notice(cli: Cli) -> None:
     """The negative control: with the daemon down the answer comes from the database, with all it takes."""
     assert {"msgspec", "apsw"} <= _loaded(cli, ["status"])
+
+
+def test_no_file_of_the_command_line_needs_one_that_needs_it() -> None:
+    """Not even inside a function: a circle is two files that are one."""
+    needs = {f"stratavore.cli.{file.stem}": imports_of(file) for file in CLI.glob("*.py")}
+    below = dict(needs)
+    while below != (grown := {name: _and_theirs(modules, needs) for name, modules in below.items()}):
+        below = grown
+    assert [name for name, modules in below.items() if name in modules] == []
+
+
+def _and_theirs(modules: frozenset[str], needs: dict[str, frozenset[str]]) -> frozenset[str]:
+    return modules.union(*(needs.get(module, frozenset()) for module in modules))
 
 
 def _answer(asked: Asked) -> object:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stratavore import errors
-from stratavore.cli.program import COMMANDS
+from stratavore.cli.commands import COMMANDS
 from stratavore.cli.reference import render
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
