@@ -3,8 +3,10 @@
 Rule 1: whoever saw something books it; if it was booked already, nothing happens. So all of these may run twice.
 Rule 2: the end of a run and what follows from it (a retry, or the slot given back) are one transaction.
 Rule 3: an exit that nobody saw is `lost`; no code is ever made up.
+Rule 4: what a person wished holds against what a limit wishes; a stop that went past the database holds too.
 """
 
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -17,11 +19,19 @@ from stratavore.model import Desired, EndReason, OnQuota, ShimId
 from stratavore.process import Identity
 from stratavore.restart import Again, Over, Pace, after_end
 from stratavore.shim.client import ExitRecord
-from stratavore.store import events, projects, runners, runs, supervision
+from stratavore.shims import Holding
+from stratavore.store import events, projects, runners, runs, samples, supervision
 from stratavore.store.database import Tx
 from stratavore.store.runs import RunRow
 
 ACTOR = "supervisor"
+
+_PAST = ", past the database"
+
+
+def past_the_database(by: str) -> str:
+    """Who asks a shim to end a run while no row can say so: from its exit record the wish is booked later."""
+    return by + _PAST
 
 
 class Moment(NamedTuple):
@@ -55,6 +65,8 @@ class Label(msgspec.Struct, frozen=True):
     run: int
     shim: str
     columns: dict[str, Any]
+    argv: list[str]
+    """What the run was started with."""
 
     @classmethod
     def read(cls, text: str) -> "Label":
@@ -66,20 +78,39 @@ class Label(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self).decode()
 
     @classmethod
-    def of(cls, recipe: supervision.Recipe, shim: ShimId) -> "Label":
+    def of(cls, recipe: supervision.Recipe, shim: ShimId, argv: Sequence[str]) -> "Label":
         kept = (
             "agent restart_policy max_restarts tty terminal_rows terminal_columns extra_argv cwd umask prompt"
             " session_id stop_grace_seconds max_seconds"
         ).split()
         columns = {name: getattr(recipe, name) for name in kept}
-        return cls(recipe.id, recipe.name, recipe.project, recipe.project_path, recipe.run, shim, columns)
+        whose = (recipe.id, recipe.name, recipe.project, recipe.project_path)
+        return cls(*whose, recipe.run, shim, columns, list(argv))
 
 
-def book_spawned(tx: Tx, key: str, who: Identity, argv: list[str], moment: Moment) -> None:
+class Process(NamedTuple):
+    """The process of a run."""
+
+    who: Identity
+    started_at: datetime
+    argv: list[str]
+    is_paused: bool = False
+
+    @classmethod
+    def of(cls, told: Holding | ExitRecord) -> "Process":
+        """As its shim tells of it."""
+        who = Identity(told.boot_id, told.pid, told.start_time)
+        is_paused = isinstance(told, Holding) and told.state == "paused"
+        return cls(who, from_unix_ms(told.started_at), Label.read(told.label).argv, is_paused)
+
+
+def book_spawned(tx: Tx, key: str, process: Process, moment: Moment) -> None:
     """The run has a process."""
     run = runs.get(tx, key)
     if run.pid is None and run.state not in FINAL:
-        _spawned(tx, run, who, moment.now, argv=argv)
+        _spawned(tx, run, process, moment.now)
+        if process.is_paused:
+            book_pause_found(tx, key, Cause.PAUSED, moment)
 
 
 def book_not_started(tx: Tx, key: str, why: str, moment: Moment, pace: Pace) -> None:
@@ -97,16 +128,15 @@ def book_end(tx: Tx, end: End, moment: Moment, pace: Pace) -> bool:
     Returns whether another run follows.
     """
     record = end.record
-    who = Identity(record.boot_id, record.pid, record.start_time)
     run = runs.find(tx, record.key)
     if run is None:
-        adopt(tx, record.label, who, moment)
+        adopt(tx, record.label, Process.of(record), moment)
         run = runs.get(tx, record.key)
     if run.state in FINAL:
         return False
     if run.pid is None:
-        run = _spawned(tx, run, who, from_unix_ms(record.started_at))
-    if record.stop_by is not None and run.state is not State.STOPPING:
+        run = _spawned(tx, run, Process.of(record), moment.now)
+    if record.stop_by is not None and (run.state is not State.STOPPING or record.stop_by.endswith(_PAST)):
         run = _asked_of_the_shim(tx, run, record.stop_by, moment.now)
     if end.session_id is not None:
         runners.set_session(tx, run.runner_id, end.session_id)
@@ -136,8 +166,17 @@ def book_lost(tx: Tx, key: str, reason: EndReason, why: str, moment: Moment, pac
     run = runs.get(tx, key)
     if run.state in FINAL:
         return
-    lasted = 0.0 if run.started_at is None else (moment.now - run.started_at).total_seconds()
+    lasted = _seen_living_seconds(tx, run)
     _finish(tx, run, Cause.VANISHED, moment, pace, lasted_seconds=lasted, end_reason=reason, end_detail=why)
+
+
+def book_pause_found(tx: Tx, key: str, cause: Cause, moment: Moment) -> None:
+    """The shim was told to pause (or unpause) the run past the database: whoever did that wants it so."""
+    desired = Desired.PAUSED if cause is Cause.PAUSED else Desired.RUNNING
+    runners.want_unasked(
+        tx, runs.get(tx, key).runner_id, desired, instead_of=(Desired.RUNNING, Desired.PAUSED)
+    )
+    book_paused(tx, key, cause, moment)
 
 
 def book_paused(tx: Tx, key: str, cause: Cause, moment: Moment) -> None:
@@ -177,17 +216,33 @@ def ask_stop(
     )
 
 
-def begin_again(tx: Tx, runner: supervision.Supervised, shim: str, *, now: datetime) -> None:
-    """Commit the intent of the next run; nothing happens if somebody was quicker, or it is no longer wanted."""
+def stop_unasked(
+    tx: Tx,
+    runner: supervision.Supervised,
+    reason: EndReason,
+    *,
+    instead_of: Collection[Desired],
+    now: datetime,
+) -> None:
+    """A limit ends the run for good, unless it has ended already, or a person wished otherwise in the meantime."""
+    if runs.get(tx, runner.key).state in FINAL:
+        return
+    if runners.want_unasked(tx, runner.id, Desired.STOPPED, instead_of=instead_of):
+        ask_stop(tx, runner, reason, actor=ACTOR, now=now)
+
+
+def begin_again(tx: Tx, runner: supervision.Supervised, shim: str, *, now: datetime) -> bool:
+    """Commit the intent of the next run; returns False if somebody was quicker, or it is no longer wanted."""
     current = supervision.get_supervised(tx, runner.id)
     if current.run != runner.run or not current.alive or current.desired is Desired.STOPPED:
-        return
+        return False
     runners.begin_again(tx, runner.id, by_itself=not current.then_start)
     whose = {"name": current.name, "project": current.project, "agent": current.agent}
     runs.insert(tx, runner.id, runner.run + 1, shim, whose, actor=ACTOR, now=now)
+    return True
 
 
-def adopt(tx: Tx, label: str, who: Identity, moment: Moment) -> str | None:
+def adopt(tx: Tx, label: str, process: Process, moment: Moment) -> str | None:
     """Take in a living (or just ended) run that the database does not know, over quota or not.
 
     Returns the runner's id, or None if the run is known after all.
@@ -205,8 +260,9 @@ def adopt(tx: Tx, label: str, who: Identity, moment: Moment) -> str | None:
         runners.lives_after_all(tx, told.id)
     whose = {"name": told.name, "project": told.project, "agent": str(told.columns["agent"])}
     runs.insert(tx, told.id, told.run, told.shim, whose, actor=ACTOR, now=now)
-    events.append(tx, "runner.adopted", told.id, {"name": told.name, "pid": who.pid}, actor=ACTOR, now=now)
-    _spawned(tx, runs.get(tx, key), who, now)
+    adopted = {"name": told.name, "pid": process.who.pid}
+    events.append(tx, "runner.adopted", told.id, adopted, actor=ACTOR, now=now)
+    book_spawned(tx, key, process, moment)
     return told.id
 
 
@@ -237,24 +293,35 @@ def _adopted_runner(tx: Tx, told: Label, project_id: int, now: datetime) -> dict
     }
 
 
-def _spawned(tx: Tx, run: RunRow, who: Identity, started_at: datetime, **facts: Any) -> RunRow:
+def _spawned(tx: Tx, run: RunRow, process: Process, now: datetime) -> RunRow:
     return runs.advance(
         tx,
         run,
         Cause.SPAWNED,
         actor=ACTOR,
-        now=started_at,
-        pid=who.pid,
-        start_time=who.start_time,
-        boot_id=who.boot_id,
-        started_at=started_at,
-        **facts,
+        now=now,
+        pid=process.who.pid,
+        start_time=process.who.start_time,
+        boot_id=process.who.boot_id,
+        started_at=process.started_at,
+        argv=process.argv,
     )
+
+
+def _seen_living_seconds(tx: Tx, run: RunRow) -> float:
+    """How long it lived for certain: that nobody looked, or the machine was off, is no life."""
+    seen_at = samples.last_seen(tx, run.runner_id)
+    if run.started_at is None or seen_at is None:
+        return 0.0
+    return max(0.0, (seen_at - run.started_at).total_seconds())
 
 
 def _asked_of_the_shim(tx: Tx, run: RunRow, by: str, now: datetime) -> RunRow:
     """A person had it stopped while the database could not be told: the wish is booked now, and holds."""
     runners.want(tx, run.runner_id, Desired.STOPPED)
+    if run.state is State.STOPPING:  # a restart may have been what that was for
+        runs.hasten(tx, run, EndReason.STOPPED, None, actor=by, now=now)
+        return runs.get(tx, run.key)
     asked = runs.get(tx, run.key)
     return runs.advance(
         tx, asked, Cause.STOP_ASKED, actor=by, now=now, stop_reason=EndReason.STOPPED, stop_by=by

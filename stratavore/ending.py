@@ -9,11 +9,11 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from stratavore import booking, conversation, process
-from stratavore.agents import Step, resolve
+from stratavore.agents import NamedProfile, Step, resolve_or_shell
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
@@ -43,6 +43,8 @@ class Ending:
         self._scan = SharedScan()
         self._exits: list[ExitRecord] = []
         self._booking: asyncio.Task[None] | None = None
+        self.unbooked: set[str] = set()
+        """The keys of runs whose end is known, and could not be booked yet."""
 
     def book(self, record: ExitRecord) -> None:
         """Commit the end of a run soon, then acknowledge it to its shim. Those that come together are one batch."""
@@ -50,10 +52,12 @@ class Ending:
         if self._booking is None or self._booking.done():
             self._booking = asyncio.ensure_future(self._book_exits())
 
-    async def replay(self, shim_id: ShimId) -> None:
-        """Book what the journal of a dead shim tells, then let go of it."""
-        await self._commit(await self._context.shims.replay(shim_id))
+    async def replay(self, shim_id: ShimId) -> bool:
+        """Book what the journal of a dead shim tells, then let go of it; returns False while some could not be."""
+        if not await self._book_each(await self._context.shims.replay(shim_id)):
+            return False
         await self._context.shims.forget(shim_id)
+        return True
 
     async def stop(self, row: Supervised) -> None:
         """Have the shim end the run as was asked; it carries that out even if we die now."""
@@ -63,9 +67,10 @@ class Ending:
             await self._context.shims.kill(row.key, by=by)
             return
         grace = row.stop_grace_seconds if row.run_grace_seconds is None else row.run_grace_seconds
-        agent, _ = resolve(row.agent, self._context.config.agents)
-        steps = agent.stop_steps(row.argv, tty=row.tty, grace_seconds=grace)
-        await self._context.shims.stop(row.key, rungs(steps), grace, by=by)
+        steps = polite_steps(
+            row.agent, self._context.config.agents, row.argv, tty=row.tty, grace_seconds=grace
+        )
+        await self._context.shims.stop(row.key, steps, grace, by=by)
         fp("stop.after_signal")
 
     async def lose(self, row: Supervised, *, holder_is_gone: bool) -> None:
@@ -98,20 +103,27 @@ class Ending:
             log.warning("ending what a dead shim left", extra={"run": row.key, "processes": len(remnants)})
             await end_processes(remnants)
 
-    async def close(self) -> None:
-        """Wait for what is being booked."""
+    async def booked(self) -> bool:
+        """Wait until the ends that are known are booked; returns whether all of them could be."""
         if self._booking is not None:
             await asyncio.wait([self._booking])
+        return not self.unbooked
 
     async def _book_exits(self) -> None:
         while self._exits:
             batch, self._exits = self._exits, []
-            if not await self._book_batch(batch) and len(batch) > 1:
-                for record in batch:  # One that cannot be booked must not hold up the others.
-                    await self._book_batch([record])
+            await self._book_each(batch)
+
+    async def _book_each(self, batch: Sequence[ExitRecord]) -> bool:
+        """Whether all could be booked: together, or else one by one, so that one that cannot holds up no other."""
+        if not batch or await self._book_batch(batch):
+            return True
+        return len(batch) > 1 and all([await self._book_batch([record]) for record in batch])
 
     async def _book_batch(self, batch: Sequence[ExitRecord]) -> bool:
         """Whether they could be booked; if not, their shims keep them for the next reconciliation."""
+        keys = {record.key for record in batch}
+        self.unbooked |= keys
         try:
             await self._commit(batch)
         except StratavoreError as error:
@@ -120,6 +132,7 @@ class Ending:
         except Exception:
             log.exception("an exit could not be booked", extra={"run": batch[0].key, "batch": len(batch)})
             return False
+        self.unbooked -= keys
         for record in batch:
             await self._context.shims.ack(record.key)
         return True
@@ -166,22 +179,23 @@ class Ending:
     def _is_good(self, label: booking.Label, record: ExitRecord, tail: bytes) -> bool:
         if record.exit_code is None:
             return False
-        try:
-            agent, _ = resolve(str(label.columns["agent"]), self._context.config.agents)
-        except StratavoreError:  # Its profile has gone from the configuration meanwhile.
-            return record.exit_code == 0
+        agent = resolve_or_shell(str(label.columns["agent"]), self._context.config.agents)
         is_tty = bool(label.columns["tty"])
         return agent.succeeded(record.exit_code, tty=is_tty, output_tail=tail.decode(errors="replace"))
 
 
-def rungs(steps: Sequence[Step]) -> list[Keys | Signal]:
-    """An agent's polite stop, as a shim carries it out."""
-    return [
-        Keys(step.keys, step.wait_seconds)
-        if step.keys
-        else Signal(signal.Signals(step.signal).name.removeprefix("SIG"), step.wait_seconds, step.to_group)
-        for step in steps
-    ]
+def polite_steps(
+    agent: str, profiles: Mapping[str, NamedProfile], argv: Sequence[str], *, tty: bool, grace_seconds: float
+) -> list[Keys | Signal]:
+    """How a shim is to ask the run `argv` to end: as its agent, whose name this is, wants it."""
+    found = resolve_or_shell(agent, profiles)
+    return [_rung(step) for step in found.stop_steps(argv, tty=tty, grace_seconds=grace_seconds)]
+
+
+def _rung(step: Step) -> Keys | Signal:
+    if step.keys:
+        return Keys(step.keys, step.wait_seconds)
+    return Signal(signal.Signals(step.signal).name.removeprefix("SIG"), step.wait_seconds, step.to_group)
 
 
 def read_tail(log_file: Path, size: int = _TAIL_BYTES) -> bytes:

@@ -111,6 +111,7 @@ async def _commit(
         fp("launch.before_commit")
         launched = await context.write(insert)
     except (asyncio.CancelledError, StorageFailed):
+        _release(context, shims)
         raise  # it may be stored all the same, and then needs its environment
     except OSError as problem:
         _discard(context, ids, shims)
@@ -194,6 +195,11 @@ def _names(tx: Tx, request: Launch, project_id: int, count: int) -> list[str]:
 
 
 def _discard(context: Context, runner_ids: list[str], shim_ids: list[ShimId]) -> None:
-    for runner_id, shim_id in zip(runner_ids, shim_ids, strict=True):
+    for runner_id in runner_ids:
         runner_files.remove(context.paths, runner_id)
+    _release(context, shim_ids)
+
+
+def _release(context: Context, shim_ids: list[ShimId]) -> None:
+    for shim_id in shim_ids:
         context.shims.release(shim_id)

@@ -4,12 +4,11 @@ Rule 1: `plan` thinks and does nothing; it is a pure function of a row, of what 
 Rule 2: silence shows nothing: of a shim that did not answer, only what the row says is expected.
 """
 
-from collections.abc import Collection
 from enum import Enum, auto
 from typing import NamedTuple, assert_never
 
 from stratavore.lifecycle import State
-from stratavore.model import Desired, ShimId
+from stratavore.model import Desired
 from stratavore.process import Identity, seconds_since_start
 from stratavore.shim.client import ExitRecord
 from stratavore.shims import Holding, Survey
@@ -24,6 +23,8 @@ class Alive(NamedTuple):
     """The holder has the run's process."""
 
     who: Identity
+    held: Holding | None = None
+    """What the holder tells of it; None if that was only expected."""
 
 
 class Finished(NamedTuple):
@@ -50,6 +51,8 @@ class Action(Enum):
     BOOK_NEVER_STARTED = auto()
     PAUSE = auto()
     UNPAUSE = auto()
+    BOOK_PAUSED = auto()
+    BOOK_UNPAUSED = auto()
     STOP = auto()
     STOP_OVERTIME = auto()
     START_AGAIN = auto()
@@ -72,7 +75,7 @@ def plan(row: Supervised, seen: Seen, *, boottime: float, boot: str) -> Action:
         case Absent():
             return _plan_absent(row)
         case Alive():
-            return _plan_alive(row, boottime, boot)
+            return _plan_alive(row, seen.held, boottime)
         case _:
             assert_never(seen)
 
@@ -83,13 +86,20 @@ def _plan_absent(row: Supervised) -> Action:
     return Action.BOOK_NEVER_STARTED if row.pid is None else Action.BOOK_LOST
 
 
-def _plan_alive(row: Supervised, boottime: float, boot: str) -> Action:
+def _plan_alive(row: Supervised, held: Holding | None, boottime: float) -> Action:
     if row.pid is None:
         return Action.BOOK_SPAWNED
     if row.state is State.STOPPING:
         return Action.STOP
     if _is_overtime(row, boottime):
         return Action.STOP_OVERTIME
+    match row.state, held and held.state:
+        case State.RUNNING, "paused":
+            return Action.BOOK_PAUSED
+        case State.PAUSED, "running":
+            return Action.BOOK_UNPAUSED
+        case _, "stopping" | "ending":
+            return Action.NOTHING
     if row.desired is Desired.PAUSED and row.state is State.RUNNING:
         return Action.PAUSE
     if row.desired is Desired.RUNNING and row.state is State.PAUSED:
@@ -116,14 +126,14 @@ def expected(row: Supervised) -> Seen:
     return Alive(Identity(row.boot_id, row.pid, row.start_time))
 
 
-def seen_of(row: Supervised, survey: Survey, dead: Collection[ShimId]) -> Seen:
-    """What was seen of the run; `dead` are the shims whose journals were replayed. Silence shows nothing."""
+def seen_of(row: Supervised, survey: Survey, *, is_orphan: bool) -> Seen:
+    """What a look showed of the run; `is_orphan`: its shim is dead, and left no word of it."""
     match survey.held.get(row.key):
         case Holding() as held:
-            return Alive(held.who)
+            return Alive(held.who, held)
         case ExitRecord() as record:
             return Finished(record)
-        case None if row.shim in dead:
+        case None if is_orphan:
             return HolderGone()
         case None if row.shim in survey.answered:
             return Absent()

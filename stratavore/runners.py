@@ -10,9 +10,8 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from stratavore import booking, runner_files
-from stratavore.agents import resolve
 from stratavore.context import Asker, Context
-from stratavore.ending import rungs
+from stratavore.ending import polite_steps
 from stratavore.errors import Conflict, Degraded, StorageFailed
 from stratavore.model import Desired, EndReason, Run, Runner
 from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Stop, states_of
@@ -178,7 +177,9 @@ async def _stop(
     try:
         await context.write(wish)
     except (Degraded, StorageFailed) as refusal:
-        await _straight_to_the_shim(context, ids, lambda row: _end(context, row, asker, reason), refusal)
+        await _straight_to_the_shim(
+            context, ids, lambda row: _end(context, row, asker, reason, grace), refusal
+        )
     context.wake(ids)
     return runners.list_runners(context.rows, ids=ids)
 
@@ -188,12 +189,15 @@ async def _want_paused(
 ) -> list[Runner]:
     ids = runners.resolve_all(context.rows, references, request.project)
 
+    now, asked = context.clock.now(), "pause" if desired is Desired.PAUSED else "unpause"
+
     def wish(tx: Tx) -> None:
         for row in supervision.list_supervised(tx, ids):
             if not row.alive:
                 raise Conflict(f"{row.name} ended already", remedy="`stratavore explain` says how")
-            if row.desired is not Desired.STOPPED:
+            if row.desired not in (desired, Desired.STOPPED):
                 runners.want(tx, row.id, desired, then_start=row.then_start)
+                events.append(tx, f"runner.{asked}_asked", row.id, row.whose(), actor=str(asker), now=now)
 
     try:
         await context.write(wish)
@@ -204,13 +208,16 @@ async def _want_paused(
     return runners.list_runners(context.rows, ids=ids)
 
 
-async def _end(context: Context, row: Supervised, asker: Asker, reason: EndReason) -> None:
+async def _end(
+    context: Context, row: Supervised, asker: Asker, reason: EndReason, asked_grace: float | None
+) -> None:
+    by = booking.past_the_database(str(asker))
+    grace = row.stop_grace_seconds if asked_grace is None else asked_grace
     if reason is EndReason.KILLED:
-        await context.shims.kill(row.key, by=str(asker))
+        await context.shims.kill(row.key, by=by)
         return
-    agent, _ = resolve(row.agent, context.config.agents)
-    steps = agent.stop_steps(row.argv, tty=row.tty, grace_seconds=row.stop_grace_seconds)
-    await context.shims.stop(row.key, rungs(steps), row.stop_grace_seconds, by=str(asker))
+    steps = polite_steps(row.agent, context.config.agents, row.argv, tty=row.tty, grace_seconds=grace)
+    await context.shims.stop(row.key, steps, grace, by=by)
 
 
 async def _straight_to_the_shim(

@@ -143,11 +143,11 @@ class Sampling:
                 events.append(tx, "project.quota_exceeded", row["name"], told, actor=booking.ACTOR, now=now)
             if culprit is None:
                 return
+            running = (Desired.RUNNING,)
             if action is OnQuota.PAUSE:
-                runners.want(tx, culprit.id, Desired.PAUSED)
+                runners.want_unasked(tx, culprit.id, Desired.PAUSED, instead_of=running)
                 return
-            runners.want(tx, culprit.id, Desired.STOPPED)
-            booking.ask_stop(tx, culprit, EndReason.QUOTA, actor=booking.ACTOR, now=now)
+            booking.stop_unasked(tx, culprit, EndReason.QUOTA, instead_of=running, now=now)
 
         if tell or culprit is not None:
             await self._context.write(act)

@@ -10,15 +10,16 @@ import os
 
 from stratavore import booking
 from stratavore.agents import Launch, Start, resolve
+from stratavore.clock import from_unix_ms
 from stratavore.context import Context
-from stratavore.errors import Invalid
+from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
 from stratavore.model import ShimId
 from stratavore.paths import HOME_VARIABLE
 from stratavore.remnants import SharedScan, end_processes
 from stratavore.runner_files import read_environment, write_files
 from stratavore.shim.client import MARKER
-from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
+from stratavore.shims import SpawnFailed, SpawnRequest
 from stratavore.store import runners, supervision
 from stratavore.store.database import Tx
 from stratavore.store.supervision import Recipe, Supervised
@@ -38,36 +39,53 @@ class Spawning:
         self._house = {HOME_VARIABLE: str(context.paths.state)} if HOME_VARIABLE in os.environ else {}
 
     async def spawn(self, row: Supervised) -> None:
-        """Give the run its process, or book why it has none."""
+        """Give the run its process, or book why it has none.
+
+        Raises:
+            ShimGone: its shim does not answer, or is dead, which is told separately and judges the run.
+        """
         recipe = supervision.get_recipe(self._context.rows, row.id)
         try:
             launch, request = self._prepare(recipe, row)
+        except StratavoreError as refusal:
+            await self.give_up(row, str(refusal))
+            return
+        try:
             fp("launch.before_spawn")
             spawned = await self._context.shims.spawn(row.shim, request)
-        except ShimGone:
-            return  # Its death is told separately, and judges this run.
-        except (SpawnFailed, Invalid) as failure:
+        except SpawnFailed as failure:  # it used up the place
             await self._book_failure(row, str(failure))
             return
         fp("launch.after_spawn")
         self._hold_to_limits(recipe, row.shim, spawned.who.pid)
         moment = self._context.moment()
+        process = booking.Process(spawned.who, from_unix_ms(spawned.started_at), list(launch.argv))
 
         def book(tx: Tx) -> None:
-            booking.book_spawned(tx, row.key, spawned.who, list(launch.argv), moment)
+            booking.book_spawned(tx, row.key, process, moment)
             if launch.session_id is not None and launch.session_id != recipe.session_id:
                 runners.set_session(tx, row.id, launch.session_id)
 
         await self._context.write(book)
         fp("launch.after_running")
 
-    async def prepare_again(self, row: Supervised) -> str:
-        """End what the last run left behind, and find a shim for the next; returns its id."""
+    async def give_up(self, row: Supervised, why: str) -> None:
+        """Book that the run will have no process; its place in the shim is free again."""
+        self._context.shims.release(row.shim)
+        await self._book_failure(row, why)
+
+    async def begin_again(self, row: Supervised) -> None:
+        """End what the last run left behind, and commit the intent of the next, if that is still wanted then."""
         survivors = await self._scan.marked(row.id)
         if survivors:
             await end_processes(survivors)
         [shim_id] = await self._context.shims.reserve(1)
-        return shim_id
+        now, has_begun = self._context.clock.now(), False
+        try:
+            has_begun = await self._context.write(lambda tx: booking.begin_again(tx, row, shim_id, now=now))
+        finally:
+            if not has_begun:
+                self._context.shims.release(shim_id)
 
     def _prepare(self, recipe: Recipe, row: Supervised) -> tuple[Launch, SpawnRequest]:
         start = start_of(self._context, recipe)
@@ -76,7 +94,7 @@ class Spawning:
         write_files(start.runner_dir, launch.files)
         return launch, SpawnRequest(
             key=row.key,
-            label=booking.Label.of(recipe, row.shim).write(),
+            label=booking.Label.of(recipe, row.shim, launch.argv).write(),
             argv=launch.argv,
             env={**start.env, **launch.env, **self._house, MARKER: recipe.id},
             cwd=recipe.cwd,

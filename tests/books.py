@@ -118,7 +118,7 @@ class Books:
 
     def label(self, row: Supervised) -> str:
         """What a shim keeps of its run."""
-        return Label.of(self.recipe(row.id), row.shim).write()
+        return Label.of(self.recipe(row.id), row.shim, ["true", "argv"]).write()
 
     def shown(self, runner_id: str) -> Runner:
         """As people see it."""

@@ -1,25 +1,28 @@
 """What was learned, written down: each fact once, an end together with what follows it."""
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from stratavore import booking
-from stratavore.booking import End, Label
+from stratavore.booking import End, Label, Process, past_the_database
 from stratavore.errors import NotFound
 from stratavore.lifecycle import FINAL, LIVE, Cause, State
-from stratavore.model import Desired, EndReason, RestartPolicy
+from stratavore.model import Desired, EndReason, Health, RestartPolicy
 from stratavore.process import Identity
 from stratavore.restart import Pace
 from stratavore.shim.client import ExitRecord
-from stratavore.store import projects, runners, runs
+from stratavore.store import projects, runners, runs, samples
+from stratavore.store.samples import Sample
 from stratavore.store.supervision import Supervised
 from tests.books import ACTOR, BOOT, MOMENT, NOW, Books, later
 
 PACE = Pace(first=1.0, longest=300.0, jitter=0.1, healthy_after=600.0)
 WHO = Identity(BOOT, 4242, 100)
 MS = int(NOW.timestamp() * 1000)
+PROCESS = Process(WHO, NOW - timedelta(seconds=3), ["true"])
 
 
 def end_of(
@@ -60,7 +63,7 @@ def book_not_started(books: Books, row: Supervised) -> None:
 
 
 def book_spawned(books: Books, row: Supervised) -> None:
-    books.do(lambda tx: booking.book_spawned(tx, row.key, WHO, ["true"], MOMENT))
+    books.do(lambda tx: booking.book_spawned(tx, row.key, PROCESS, MOMENT))
 
 
 def ask_stop(books: Books, row: Supervised, reason: EndReason = EndReason.STOPPED, by: str = ACTOR) -> None:
@@ -71,6 +74,28 @@ def ask_stop(books: Books, row: Supervised, reason: EndReason = EndReason.STOPPE
         booking.ask_stop(tx, row, reason, actor=by, now=NOW)
 
     books.do(wish)
+
+
+def ask_restart(books: Books, row: Supervised) -> None:
+    """As the verb does."""
+
+    def wish(tx: Any) -> None:
+        runners.want(tx, row.id, Desired.RUNNING, then_start=True)
+        booking.ask_stop(tx, row, EndReason.STOPPED, actor=ACTOR, now=NOW)
+
+    books.do(wish)
+
+
+def stop_unasked(books: Books, row: Supervised, reason: EndReason) -> None:
+    either = (Desired.RUNNING, Desired.PAUSED)
+    books.do(lambda tx: booking.stop_unasked(tx, row, reason, instead_of=either, now=NOW))
+
+
+def seen(books: Books, row: Supervised, after_seconds: float) -> None:
+    """It was seen last so long after its start."""
+    at = NOW + timedelta(seconds=after_seconds)
+    sample = Sample(row.id, at, None, None, None, None, None, None, Health.OK)
+    books.do(lambda tx: samples.store(tx, [sample]))
 
 
 class TestEveryFactOnce:
@@ -105,13 +130,16 @@ class TestEveryFactOnce:
         assert (row.state, row.pid, row.start_time, row.boot_id, row.argv) == (
             State.RUNNING, 4242, 100, BOOT, ["true"],
         )  # fmt: skip
+        assert row.started_at == PROCESS.started_at
+        assert books.events()[-1].at == NOW
 
     def test_an_end_that_comes_before_its_beginning_books_both(self, books: Books) -> None:
         row = books.runner()
         book_end(books, row, exit_code=3)
         book_spawned(books, row)
         assert books.told(row.id) == ["runner.launched", "runner.started", "runner.failed"]
-        assert books.supervised(row.id).pid == 4242
+        row = books.supervised(row.id)
+        assert (row.pid, row.started_at, row.argv) == (4242, NOW, ["true", "argv"])
 
     @pytest.mark.parametrize(
         ("state", "cause", "is_booked"),
@@ -131,9 +159,26 @@ class TestEveryFactOnce:
         books.do(lambda tx: booking.book_paused(tx, row.key, cause, MOMENT))
         assert (books.run(row.key).state is not state) == is_booked
 
+    @pytest.mark.parametrize(
+        ("state", "desired", "cause", "then"),
+        [
+            (State.RUNNING, Desired.RUNNING, Cause.PAUSED, (State.PAUSED, Desired.PAUSED)),
+            (State.PAUSED, Desired.PAUSED, Cause.UNPAUSED, (State.RUNNING, Desired.RUNNING)),
+            (State.RUNNING, Desired.STOPPED, Cause.PAUSED, (State.PAUSED, Desired.STOPPED)),
+            (State.STOPPING, Desired.STOPPED, Cause.UNPAUSED, (State.STOPPING, Desired.STOPPED)),
+        ],
+    )
+    def test_a_pause_that_went_past_the_database_is_what_somebody_wants(
+        self, books: Books, state: State, desired: Desired, cause: Cause, then: tuple[State, Desired]
+    ) -> None:
+        row = books.runner_in(state, desired=desired)
+        books.do(lambda tx: booking.book_pause_found(tx, row.key, cause, MOMENT))
+        row = books.supervised(row.id)
+        assert (row.state, row.desired) == then
+
     def test_what_there_is_not_is_not_found(self, books: Books) -> None:
         for book in (
-            lambda tx: booking.book_spawned(tx, "ghost.1", WHO, [], MOMENT),
+            lambda tx: booking.book_spawned(tx, "ghost.1", PROCESS, MOMENT),
             lambda tx: booking.book_lost(tx, "ghost.1", EndReason.VANISHED, "", MOMENT, PACE),
         ):
             with pytest.raises(NotFound):
@@ -196,6 +241,27 @@ class TestHowItEnded:
         ask_stop(books, row, EndReason.STOPPED, by="another")
         assert books.run(row.key).stop_reason is EndReason.KILLED
 
+    def test_a_polite_stop_takes_no_reason_that_says_more_away(self, books: Books) -> None:
+        """Nor does it lengthen the grace; a shorter one counts."""
+        row = books.runner_in(State.RUNNING)
+        ask_stop(books, row, EndReason.MAX_TIME, by="supervisor")
+        for grace, expected in ((1.0, 1.0), (300.0, 1.0)):
+            books.do(
+                lambda tx, grace=grace: booking.ask_stop(  # type: ignore[misc]
+                    tx, row, EndReason.STOPPED, actor=ACTOR, now=NOW, grace=grace
+                )
+            )
+            run = books.run(row.key)
+            assert (run.stop_reason, run.stop_by) == (EndReason.MAX_TIME, "supervisor")
+            assert run.stop_grace_seconds == expected
+
+    def test_the_runners_own_grace_is_not_lengthened_either(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING)
+        ask_stop(books, row)
+        books.do(lambda tx: booking.ask_stop(tx, row, EndReason.STOPPED, actor="b", now=NOW, grace=300.0))
+        run = books.run(row.key)
+        assert (run.stop_grace_seconds, run.stop_by) == (row.stop_grace_seconds, "b")
+
     def test_unknown_is_lost_and_has_no_code(self, books: Books) -> None:
         row = books.runner_in(State.RUNNING)
         book_lost(books, row)
@@ -247,9 +313,20 @@ class TestWhatFollows:
 
     def test_a_long_life_counts_for_what_was_lost_too(self, books: Books) -> None:
         row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ON_FAILURE, failures=3)
-        moment = later(601)
+        moment = later(2000)
+        seen(books, row, 601)
         books.do(lambda tx: booking.book_lost(tx, row.key, EndReason.SHIM_DIED, "why", moment, PACE))
         assert books.run(row.key).failures == 1
+
+    @pytest.mark.parametrize("seen_after", [None, 5, -5])
+    def test_time_in_which_nobody_saw_it_is_no_life(self, books: Books, seen_after: float | None) -> None:
+        """The machine was off for an hour, or the daemon: that is no healthy stretch."""
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ON_FAILURE, failures=3)
+        if seen_after is not None:
+            seen(books, row, seen_after)
+        moment = later(3600)
+        books.do(lambda tx: booking.book_lost(tx, row.key, EndReason.REBOOT, "why", moment, PACE))
+        assert "runner.gave_up" in books.told(row.id)
 
     @pytest.mark.parametrize("policy", RestartPolicy)
     @pytest.mark.parametrize("state", sorted(LIVE - {State.STOPPING}))
@@ -275,12 +352,51 @@ class TestWhatFollows:
         }  # fmt: skip
         assert books.told(row.id)[-2:] == ["runner.stop_asked", "runner.stopped"]
 
+    def test_a_stop_past_the_database_calls_off_the_restart_that_was_asked_before(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ALWAYS)
+        ask_restart(books, row)
+        by = past_the_database("cli uid=7 pid=9")
+        assert not book_end(books, row, exit_code=None, exit_signal=15, stop_by=by)
+        row = books.supervised(row.id)
+        assert (row.desired, row.alive) == (Desired.STOPPED, False)
+        assert books.rows.one("SELECT ended_by FROM runs") == {"ended_by": by}
+        assert books.told(row.id)[-2:] == ["runner.stop_asked", "runner.stopped"]
+
+    def test_the_stop_of_a_restart_calls_nothing_off(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING)
+        ask_restart(books, row)
+        assert book_end(books, row, exit_code=None, exit_signal=15, stop_by=ACTOR)
+
+    @pytest.mark.parametrize("reason", [EndReason.QUOTA, EndReason.MAX_TIME])
+    def test_a_limit_holds_against_no_wish_of_a_person(self, books: Books, reason: EndReason) -> None:
+        """It was decided on a row that was read before; the wish was committed in between."""
+        for wish, follows in ((ask_stop, False), (ask_restart, True)):
+            row = books.runner_in(State.RUNNING)
+            wish(books, row)
+            told = books.told(row.id)
+            stop_unasked(books, row, reason)
+            assert books.run(row.key).stop_reason is EndReason.STOPPED
+            assert books.told(row.id) == told
+            assert book_end(books, row) is follows
+
+    def test_a_limit_that_comes_after_the_end_touches_no_retry(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ALWAYS)
+        book_end(books, row)
+        stop_unasked(books, row, EndReason.MAX_TIME)
+        assert books.supervised(row.id).desired is Desired.RUNNING
+
+    def test_a_limit_stops_for_good(self, books: Books) -> None:
+        row = books.runner_in(State.PAUSED, desired=Desired.PAUSED, restart_policy=RestartPolicy.ALWAYS)
+        stop_unasked(books, row, EndReason.MAX_TIME)
+        assert not book_end(books, row)
+        assert books.supervised(row.id).desired is Desired.STOPPED
+
     def test_the_next_run_is_begun_once(self, books: Books) -> None:
         row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ALWAYS)
         book_end(books, row)
         row = books.supervised(row.id)
-        for _ in range(2):
-            books.do(lambda tx: booking.begin_again(tx, row, "shim2", now=NOW))
+        for is_first in (True, False):
+            assert books.do(lambda tx: booking.begin_again(tx, row, "shim2", now=NOW)) is is_first
         again = books.supervised(row.id)
         assert (again.run, again.state, again.shim) == (2, State.STARTING, "shim2")
         assert runners.get_runner(books.rows, row.id).restarts == 1
@@ -291,7 +407,7 @@ class TestWhatFollows:
         book_end(books, row)
         row = books.supervised(row.id)
         books.do(lambda tx: runners.want(tx, row.id, Desired.STOPPED))
-        books.do(lambda tx: booking.begin_again(tx, row, "shim2", now=NOW))
+        assert not books.do(lambda tx: booking.begin_again(tx, row, "shim2", now=NOW))
         assert books.supervised(row.id).run == 1
 
 
@@ -305,13 +421,14 @@ class TestAdoption:
         label = books.label(row)
         with Books.open(tmp_path / "another" / "state.db") as other:
             other.sql("DELETE FROM projects")
-            assert other.do(lambda tx: booking.adopt(tx, label, WHO, MOMENT)) == row.id
+            assert other.do(lambda tx: booking.adopt(tx, label, PROCESS, MOMENT)) == row.id
             assert other.recipe(row.id) == msgspec.structs.replace(
                 books.recipe(row.id), project_id=other.recipe(row.id).project_id
             )
             back = other.supervised(row.id)
             assert (back.key, back.shim, back.desired, back.alive) == (row.key, row.shim, row.desired, True)
             assert (back.state, back.pid, back.boot_id) == (State.RUNNING, WHO.pid, BOOT)
+            assert (back.started_at, back.argv) == (PROCESS.started_at, PROCESS.argv)
             assert projects.get_project(other.rows, "p").path == "/p"
             assert other.slots() == 1
             assert other.told(row.id) == ["runner.launched", "runner.adopted", "runner.started"]
@@ -320,20 +437,27 @@ class TestAdoption:
         row = books.runner_in(State.RUNNING)
         label = books.label(row)
         before = books.events()
-        assert books.do(lambda tx: booking.adopt(tx, label, WHO, MOMENT)) is None
+        assert books.do(lambda tx: booking.adopt(tx, label, PROCESS, MOMENT)) is None
         assert books.events() == before
+
+    def test_what_stands_still_is_taken_in_as_paused(self, books: Books) -> None:
+        label, process = self.forgotten(books), PROCESS._replace(is_paused=True)
+        taken = books.do(lambda tx: booking.adopt(tx, label, process, MOMENT))
+        assert taken is not None
+        row = books.supervised(taken)
+        assert (row.state, row.desired) == (State.PAUSED, Desired.PAUSED)
 
     def test_over_quota_too(self, books: Books) -> None:
         label = self.forgotten(books)
         for _ in range(5):
             books.runner()
-        books.do(lambda tx: booking.adopt(tx, label, WHO, MOMENT))
+        books.do(lambda tx: booking.adopt(tx, label, PROCESS, MOMENT))
         assert books.slots() == 6
 
     def test_with_another_name_when_its_own_has_gone_to_another(self, books: Books) -> None:
         label = self.forgotten(books, name="web")
         books.runner(name="web")
-        taken = books.do(lambda tx: booking.adopt(tx, label, WHO, MOMENT))
+        taken = books.do(lambda tx: booking.adopt(tx, label, PROCESS, MOMENT))
         assert taken is not None
         assert books.supervised(taken).name == f"web-{taken}"
 
@@ -350,8 +474,8 @@ class TestAdoption:
         row = books.runner_in(State.FAILED)
         books.do(lambda tx: runners.settle(tx, row.id))
         label = Label.read(books.label(row))
-        newer = Label(row.id, row.name, row.project, "/p", 2, "shim2", label.columns).write()
-        assert books.do(lambda tx: booking.adopt(tx, newer, WHO, MOMENT)) == row.id
+        newer = Label(row.id, row.name, row.project, "/p", 2, "shim2", label.columns, []).write()
+        assert books.do(lambda tx: booking.adopt(tx, newer, PROCESS, MOMENT)) == row.id
         row = books.supervised(row.id)
         assert (row.run, row.state, row.alive, row.desired) == (2, State.RUNNING, True, Desired.RUNNING)
         assert books.slots() == 1

@@ -14,6 +14,7 @@ from stratavore.model import Desired, ShimId
 from stratavore.planning import Absent, Action, Alive, Finished, HolderGone, Seen, expected, plan
 from stratavore.process import Identity
 from stratavore.shim.client import ExitRecord
+from stratavore.shims import Holding
 from stratavore.store.supervision import Supervised
 
 BOOT, NOW, TICKS = "this-boot", 1000.0, 100
@@ -108,6 +109,28 @@ def test_when_the_wish_is_fulfilled(state: State, seen: str) -> None:
 )
 def test_when_it_lives_the_wish_decides(state: State, desired: Desired, action: Action) -> None:
     assert planned(state, Alive(WHO), desired=desired) is action
+
+
+@pytest.mark.parametrize(
+    ("state", "held", "desired", "action"),
+    [
+        # Whoever told the shim directly, past the database, wants it so.
+        (State.RUNNING, "paused", Desired.RUNNING, Action.BOOK_PAUSED),
+        (State.RUNNING, "paused", Desired.PAUSED, Action.BOOK_PAUSED),
+        (State.PAUSED, "running", Desired.PAUSED, Action.BOOK_UNPAUSED),
+        (State.PAUSED, "running", Desired.RUNNING, Action.BOOK_UNPAUSED),
+        (State.RUNNING, "running", Desired.PAUSED, Action.PAUSE),
+        (State.PAUSED, "paused", Desired.RUNNING, Action.UNPAUSE),
+        (State.PAUSED, "paused", Desired.PAUSED, Action.NOTHING),
+        (State.STOPPING, "paused", Desired.STOPPED, Action.STOP),
+        # Its end is near, and will be booked with who asked.
+        (State.RUNNING, "stopping", Desired.PAUSED, Action.NOTHING),
+        (State.PAUSED, "ending", Desired.RUNNING, Action.NOTHING),
+    ],
+)
+def test_what_the_holder_did_counts(state: State, held: str, desired: Desired, action: Action) -> None:
+    holding = Holding(ShimId("s"), "r.1", "{}", WHO.pid, WHO.start_time, BOOT, 0, held, 0, True)
+    assert planned(state, Alive(WHO, holding), desired=desired) is action
 
 
 @pytest.mark.parametrize("desired", Desired)

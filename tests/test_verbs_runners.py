@@ -125,7 +125,8 @@ class TestPause:
         seen = len(shared.output(runner))
         await until(lambda: len(shared.output(runner)) > seen)
         assert shared.told(runner.id) == [
-            "runner.launched", "runner.started", "runner.paused", "runner.unpaused",
+            "runner.launched", "runner.started", "runner.pause_asked", "runner.paused", "runner.unpause_asked",
+            "runner.unpaused",
         ]  # fmt: skip
 
     @together

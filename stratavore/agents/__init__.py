@@ -34,6 +34,7 @@ __all__ = [
     "Agent",
     "Launch",
     "Live",
+    "NamedProfile",
     "Plain",
     "Process",
     "Profile",
@@ -44,6 +45,7 @@ __all__ = [
     "find_program",
     "first_on_path",
     "resolve",
+    "resolve_or_shell",
 ]
 
 AGENTS: Mapping[str, Agent] = {
@@ -82,6 +84,14 @@ def resolve(name: str, profiles: Mapping[str, NamedProfile]) -> tuple[Agent, Pro
         raise Misconfigured(f"[agents.{name}] is made of {profile.agent or name!r}, which is none of {known}")
     known = ", ".join(sorted({*AGENTS, *profiles}))
     raise NotFound(f"no agent is called {name!r}; known are {known}", remedy="name one of these with --agent")
+
+
+def resolve_or_shell(name: str, profiles: Mapping[str, NamedProfile]) -> Agent:
+    """The agent of a run that was started already; the shell's ways serve where its name means nothing any more."""
+    try:
+        return resolve(name, profiles)[0]
+    except (NotFound, Misconfigured):
+        return AGENTS["shell"]
 
 
 def first_on_path(env: Mapping[str, str]) -> str:

@@ -152,6 +152,17 @@ def want(tx: Tx, runner_id: str, desired: Desired, *, then_start: bool = False) 
     )
 
 
+def want_unasked(tx: Tx, runner_id: str, desired: Desired, *, instead_of: Collection[Desired]) -> bool:
+    """Wish it for a person, as a limit does, while they want one of `instead_of` and no restart; returns whether."""
+    return bool(
+        tx.execute(
+            "UPDATE runners SET desired = :desired WHERE id = :id AND then_start = 0"
+            " AND desired IN (SELECT value FROM json_each(:instead_of))",
+            {"desired": desired.value, "id": runner_id, "instead_of": column(list(instead_of))},
+        )
+    )
+
+
 def settle(tx: Tx, runner_id: str) -> None:
     """Nothing will start it again by itself: give its slot back."""
     row = tx.one_or_none(

@@ -117,15 +117,25 @@ def unknown(rows: Rows, keys: Collection[str]) -> set[str]:
 
 
 def hasten(tx: Tx, run: RunRow, reason: EndReason, grace: float | None, *, actor: str, now: datetime) -> None:
-    """The run is being stopped already; `actor` wants it killed, or gone within a shorter grace."""
-    told = {"stop_reason": column(reason), "stop_by": actor, "stop_grace_seconds": grace}
-    tx.execute(
-        "UPDATE runs SET stop_reason = :stop_reason, stop_by = :stop_by,"
-        " stop_grace_seconds = COALESCE(:stop_grace_seconds, stop_grace_seconds) WHERE key = :key",
-        {**told, "key": run.key},
+    """The run is being stopped already; `actor` wants it killed, or gone within a shorter grace.
+
+    A polite stop neither lengthens a grace nor takes the place of a reason that says more than it does.
+    """
+    told = tx.one(
+        "UPDATE runs SET stop_by = CASE WHEN :reason = 'killed' OR stop_reason = 'stopped' THEN :by ELSE stop_by END,"
+        " stop_reason = CASE WHEN :reason = 'killed' THEN :reason ELSE stop_reason END,"
+        " stop_grace_seconds = CASE WHEN :grace IS NULL THEN stop_grace_seconds ELSE MIN(:grace, COALESCE("
+        "stop_grace_seconds, (SELECT r.stop_grace_seconds FROM runners AS r WHERE r.id = runs.runner_id))) END"
+        " WHERE key = :key RETURNING stop_reason, stop_by, stop_grace_seconds",
+        {"reason": reason.value, "by": actor, "grace": grace, "key": run.key},
     )
     events.append(
-        tx, "runner.stop_asked", run.runner_id, {**run.whose(), "run": run.number, **told}, actor=actor, now=now
+        tx,
+        "runner.stop_asked",
+        run.runner_id,
+        {**run.whose(), "run": run.number, **told},
+        actor=actor,
+        now=now,
     )
 
 

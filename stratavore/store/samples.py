@@ -40,6 +40,12 @@ def store(tx: Tx, samples: Iterable[Sample]) -> None:
     )
 
 
+def last_seen(rows: Rows, runner_id: str) -> datetime | None:
+    """When the runner was last seen alive; None if it never was."""
+    seen_at = rows.scalar("SELECT seen_at FROM samples WHERE runner_id = ?", (runner_id,))
+    return None if seen_at is None else datetime.fromisoformat(seen_at)
+
+
 def totals(rows: Rows) -> Row:
     """`cpu_percent` and `rss_bytes` of all that runs together; None when nothing was measured."""
     return rows.one(

@@ -46,7 +46,7 @@ def hasty(runner_id: str, shim: ShimId) -> SpawnRequest:
         "terminal_columns": 80, "extra_argv": ["sleep", "60"], "cwd": "/", "umask": None, "prompt": None,
         "session_id": None, "stop_grace_seconds": 1.0, "max_seconds": None,
     }  # fmt: skip
-    label = booking.Label(runner_id, f"hasty-{runner_id}", "p", "/", 1, shim, columns)
+    label = booking.Label(runner_id, f"hasty-{runner_id}", "p", "/", 1, shim, columns, ["sleep", "60"])
     env = {MARKER: runner_id, "CHAOS_HOUSE": os.environ["STRATAVORE_HOME"], "PATH": os.environ["PATH"]}
     return SpawnRequest(key=f"{runner_id}.1", label=label.write(), argv=["sleep", "60"], env=env, cwd="/")
 
