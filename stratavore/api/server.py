@@ -4,8 +4,11 @@ Rule 1: this is one of the four places that catch every exception. What a user c
 body; anything else is a bug: logged with its traceback, answered as "internal".
 Rule 2: nothing is read of a peer that is another user.
 Rule 3: a request is small and finishes: 1 MiB at most, and nobody waits longer than the protocol allows.
+Rule 4: who does not send its request whole within ten seconds, or takes no reply for thirty, is dropped; of 512 others
+each is served.
 """
 
+import asyncio
 import logging
 import os
 import socket
@@ -17,6 +20,7 @@ import msgspec
 from aiohttp import web
 
 from stratavore import __version__
+from stratavore.api.door import Door
 from stratavore.api.routes import VERBS, Verb
 from stratavore.auth import identify, permit
 from stratavore.context import Context
@@ -28,6 +32,11 @@ log = logging.getLogger(__name__)
 VERSION_HEADER = "Stratavore-Version"
 _LARGEST_BODY = 1 << 20
 _SOCKET_BACKLOG = 512
+_MOST_CONNECTIONS = 512
+_REQUEST_SECONDS = 10.0
+_REPLY_SECONDS = 30.0
+_LINGER_SECONDS = 1.0
+"""So long the rest of a refused request is read, so that who still sends it gets the refusal."""
 _encoder = msgspec.json.Encoder()
 
 _Handler = Any
@@ -42,16 +51,30 @@ class Server:
         for route in ROUTES:
             app.router.add_route(route.method, route.path, self._answer(route, VERBS[route.name]))
         app.router.add_route("*", "/{rest:.*}", _unknown)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            keepalive_timeout=_REQUEST_SECONDS,  # of aiohttp, this is the time until the next request's head is whole
+            lingering_time=_LINGER_SECONDS,
+        )
+        self._door: Door | None = None
 
     async def start(self) -> None:
         """Listen; an old socket file is replaced, which is safe under the daemon's lock."""
         sock = bind(self._context.paths.socket)
+        sock.listen(_SOCKET_BACKLOG)
         await self._runner.setup()
-        await web.SockSite(self._runner, sock, backlog=_SOCKET_BACKLOG).start()
+        server = self._runner.server
+        assert server is not None
+        self._door = Door(sock, server, lambda: len(server.connections), most=_MOST_CONNECTIONS)
+        self._door.open()
 
     async def close(self) -> None:
         """Answer what is under way, and stop listening."""
+        if self._door is not None:
+            self._door.close()
         await self._runner.cleanup()
         self._context.paths.socket.unlink(missing_ok=True)
 
@@ -109,7 +132,11 @@ async def _request_of(http: web.Request, route: Route, decoder: "msgspec.json.De
     try:
         if not route.has_body:
             return msgspec.convert(dict(http.query), route.request, strict=False)
-        return decoder.decode(await http.read() or b"{}")
+        async with asyncio.timeout(_REQUEST_SECONDS):
+            body = await http.read()
+        return decoder.decode(body or b"{}")
+    except TimeoutError:
+        raise Invalid(f"{route.name}: the request did not come whole within {_REQUEST_SECONDS:g} s") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # no JSON, or not of the right shape
         raise Invalid(f"{route.name}: {error}") from None
     except web.HTTPRequestEntityTooLarge:
@@ -127,6 +154,31 @@ def _refusal(error: StratavoreError) -> web.Response:
 
 
 def _reply(status: int, body: bytes) -> web.Response:
-    return web.Response(
+    return _Reply(
         status=status, body=body, content_type="application/json", headers={VERSION_HEADER: __version__}
     )
+
+
+class _Reply(web.Response):
+    """A reply that is not waited for without end: who does not take it loses its connection."""
+
+    _transport: asyncio.Transport | None = None
+
+    async def prepare(self, request: web.BaseRequest) -> Any:
+        self._transport = request.transport
+        return await super().prepare(request)
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        alarm = asyncio.get_running_loop().call_later(_REPLY_SECONDS, _drop_if_unsent, self._transport)
+        await super().write_eof(data)
+        if not _has_unsent(self._transport):
+            alarm.cancel()
+
+
+def _drop_if_unsent(transport: asyncio.Transport | None) -> None:
+    if transport is not None and _has_unsent(transport):
+        transport.abort()
+
+
+def _has_unsent(transport: asyncio.Transport | None) -> bool:
+    return transport is not None and transport.get_write_buffer_size() > 0
