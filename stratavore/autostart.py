@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from stratavore.config import Config
 
 START_SECONDS = 15.0
+UNLESS_STOPPED = "--unless-stopped"
+"""With it, `daemon run` respects a stop mark that was left while it was being started: the zygote's way to start it."""
 SILENCE_SECONDS = 0.5
 """A start that takes longer is told to whoever watches the terminal."""
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from stratavore import failpoints, process, runner_files
 from stratavore.api.server import Server
-from stratavore.autostart import daemon_command
+from stratavore.autostart import UNLESS_STOPPED, daemon_command
 from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
@@ -87,8 +87,10 @@ class Daemon:
             stop_mark.touch(mode=0o600)
 
 
-def run(paths: Paths, config_file: Path | None) -> int:
+def run(paths: Paths, config_file: Path | None, *, unless_stopped: bool = False) -> int:
     """Be the daemon of this state directory until asked to end; returns the exit code.
+
+    With `unless_stopped` it ends at once where a stop mark lies: whoever starts it acts for nobody.
 
     Raises:
         StratavoreError: it cannot start.
@@ -100,6 +102,9 @@ def run(paths: Paths, config_file: Path | None) -> int:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     open_log(loaded.config.daemon)
     with hold_lock(paths.lock):
+        if unless_stopped and paths.stop_mark.exists():
+            log.info("a person stopped the daemon, so this one ends", extra={"pid": os.getpid()})
+            return 0
         paths.stop_mark.unlink(missing_ok=True)
         _refuse_a_failing_disk(paths)
         try:
@@ -147,7 +152,7 @@ async def build(
             on_exit=daemon.on_exit,
             on_gone=daemon.on_gone,
             log_cap_bytes=config.output.cap_per_runner,
-            start_argv=daemon_command(config_file),
+            start_argv=[*daemon_command(config_file), UNLESS_STOPPED],
             start_env=_start_environment(paths),
             launcher=partial(scope_command, os.environ),
             runners_may_control=config.runners.runners_may_control,

@@ -4,13 +4,14 @@ Rule: stopping or restarting it touches no runner, unless `--runners` says so.
 """
 
 import sys
+import time
 from typing import Any
 
 import click
 
 from stratavore import control
 from stratavore.cli import humane
-from stratavore.cli.asking import config_file, here, read
+from stratavore.cli.asking import change, config_file, here, need_daemon, read
 from stratavore.cli.choosing import Listed, ids
 from stratavore.cli.ending import is_ended
 from stratavore.cli.options import config_option, json_option, yes_option
@@ -25,13 +26,14 @@ def daemon() -> None:
 
 
 @daemon.command
+@click.option("--unless-stopped", is_flag=True, help="End at once if a person stopped the daemon.")
 @config_option
 @click.pass_context
-def run(ctx: click.Context) -> None:
+def run(ctx: click.Context, unless_stopped: bool) -> None:
     """Be the daemon, in the foreground (for service managers)."""
     from stratavore.daemon import run as run_daemon
 
-    ctx.exit(run_daemon(here(), config_file()))
+    ctx.exit(run_daemon(here(), config_file(), unless_stopped=unless_stopped))
 
 
 @daemon.command
@@ -56,26 +58,13 @@ def start(as_json: bool) -> None:
 @yes_option
 def stop(runners: bool, yes: bool) -> None:
     """End the daemon; the runners live on, and nothing but a person starts it again."""
-    from stratavore.autostart import wait_until_gone
-
-    try:
-        living = control.ask(here(), "list_runners")
-        if runners:
-            _confirm_all(len(living), yes)
-            _stop_all(living)
-        control.ask(here(), "stop_daemon", runners=runners)
-    except DaemonUnreachable:
-        wait_until_gone(here(), timeout=1.0)  # one that is silent is told so
-        _leave_stop_mark()
-        say("the daemon was not running")
-        return
-    wait_until_gone(here())
-    left = (
-        ""
-        if not living or runners
-        else f"; {_living(len(living))} on, `stratavore daemon start` finds them again"
-    )
-    say(f"the daemon has ended{left}")
+    if runners:
+        _stop_all(yes)
+    living = read("list_runners", quiet=True)
+    was_there = _end(leave_mark=True)
+    word = "the daemon has ended" if was_there else "the daemon was not running"
+    left = f"; {_living(len(living))} on, `stratavore daemon start` finds them again" if living else ""
+    say(word + left)
 
 
 @daemon.command
@@ -85,11 +74,8 @@ def restart(as_json: bool) -> None:
     """End the daemon and start it anew; no runner notices."""
     from stratavore import autostart
 
-    try:
-        control.ask(here(), "stop_daemon", restart=True)
-    except DaemonUnreachable:
+    if not _end(leave_mark=False):
         note("the daemon was not running")
-    autostart.wait_until_gone(here())
     autostart.start(here(), config_file())
     found = control.ask(here(), "daemon_status")
     show_json(found) if as_json else say(f"the daemon runs anew, pid {found['pid']}")
@@ -121,20 +107,48 @@ def _show(found: dict[str, Any]) -> None:
     )
 
 
-def _confirm_all(living: int, yes: bool) -> None:
-    """Say what `--runners` will do; on a terminal, ask."""
-    what = f"This stops {humane.plural(living, 'runner')} and then the daemon."
+def _stop_all(yes: bool) -> None:
+    """Say what `--runners` will do, on a terminal ask, and return when all have ended.
+
+    A daemon that is down is started for it, and one that ended before them could not book their ends.
+    """
+    from stratavore.offline import live_shims
+
+    if live_shims(here(), busy=True):
+        need_daemon()
+    living: Listed = read("list_runners", quiet=True)
+    what = f"This stops {humane.plural(len(living), 'runner')} and then the daemon."
     if yes or not sys.stdin.isatty():
         note(what)
     else:
         click.confirm(f"{what} Go on?", abort=True, err=True)
-
-
-def _stop_all(living: Listed) -> None:
-    """Stop them, and return when all have ended: a daemon that ends before could not book it."""
     if living:
-        control.ask(here(), "stop_runners", runner="*")
+        change("stop_runners", runner="*")
         settle(ids(living), "ended", is_ended, timeout=None, waiting_for="stopped")
+
+
+def _end(*, leave_mark: bool) -> bool:
+    """End the daemon, and any that is coming up at this moment; whether one answered.
+
+    The zygote may have begun to start one before our mark lay there: it either sees the mark, or comes to answer.
+    """
+    from stratavore.autostart import START_SECONDS, wait_until_gone
+    from stratavore.shim.client import is_locked
+
+    answered, deadline = False, time.monotonic() + START_SECONDS
+    while True:
+        try:
+            control.ask(here(), "stop_daemon", timeout=START_SECONDS, restart=not leave_mark)
+            answered = True
+            wait_until_gone(here())
+        except DaemonUnreachable as unreachable:
+            if leave_mark:
+                _leave_stop_mark()
+            if not is_locked(here().lock):
+                return answered
+            if time.monotonic() > deadline:
+                raise unreachable
+            time.sleep(0.02)
 
 
 def _living(count: int) -> str:

@@ -1,5 +1,6 @@
 """The daemon's life as a person sees it: started by need, one for all, ended when told, back when it was killed."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import time
 from pathlib import Path
 
 from stratavore.paths import Paths
+from stratavore.shim.client import is_locked
 from tests.cli.conftest import Cli, clean_environment, end_everything
 from tests.fake_daemon import Asked, fake_daemon
 
@@ -98,6 +100,14 @@ def test_stop_with_runners_says_what_it_does_and_does_it(fresh: Cli, tmp_path: P
     assert fresh.json("ps") == []
 
 
+def test_stop_with_runners_stops_them_though_the_daemon_was_killed(fresh: Cli, tmp_path: Path) -> None:
+    pid = _launch(fresh, tmp_path)
+    os.kill(fresh.json("daemon", "status")["pid"], signal.SIGKILL)
+    assert "This stops 1 runner" in fresh("daemon", "stop", "--runners", "--yes").stderr
+    assert not Path(f"/proc/{pid}").exists()
+    assert fresh.json("show", "sleeper")["state"] == "terminated"
+
+
 def test_killed_it_comes_back_by_itself_while_runners_live(fresh: Cli, tmp_path: Path) -> None:
     pid = _launch(fresh, tmp_path)
     before = fresh.json("daemon", "status")["pid"]
@@ -113,7 +123,7 @@ def test_a_command_inside_a_runner_has_the_zygote_start_it(fresh: Cli, tmp_path:
     """The daemon must not become a descendant of the runner that needed it."""
     _launch(fresh, tmp_path)
     os.kill(fresh.json("daemon", "status")["pid"], signal.SIGKILL)
-    fresh("reconcile", env={"STRATAVORE_RUNNER": "abcdefghij"})
+    fresh("reconcile", env={"STRATAVORE_RUNNER": "abcdefghij"}, exits=8)  # it may only read
     daemon = fresh.json("daemon", "status")["pid"]
     zygotes = [int(file.read_text()) for file in fresh.home.glob("zygotes/*/pid")]
     assert _parent(daemon) in [*zygotes, 1] or _parent(daemon) not in _all_pids_of(fresh)
@@ -128,6 +138,49 @@ def test_inside_a_runner_a_stopped_daemon_stays_stopped(fresh: Cli, tmp_path: Pa
 
 def test_stopping_what_does_not_run_is_fine(fresh: Cli) -> None:
     assert "was not running" in fresh("daemon", "stop").stdout
+
+
+def test_stopped_while_the_zygote_starts_it_again_it_stays_down(fresh: Cli, tmp_path: Path) -> None:
+    """The daemon that the zygote began to start before the mark lay there ends by itself when it sees the mark."""
+    pid = _launch(fresh, tmp_path)
+    os.kill(fresh.json("daemon", "status")["pid"], signal.SIGKILL)
+    fresh("daemon", "stop")
+    late = subprocess.run(
+        fresh.command("daemon", "run", "--unless-stopped"), env=fresh.environment, timeout=60
+    )
+    assert late.returncode == 0
+    assert fresh.paths.stop_mark.exists()
+    assert not is_locked(fresh.paths.lock)
+    os.kill(pid, 0)
+
+
+def test_the_zygote_starts_it_unless_stopped(fresh: Cli, tmp_path: Path) -> None:
+    _launch(fresh, tmp_path)
+    before = fresh.json("daemon", "status")["pid"]
+    os.kill(before, signal.SIGKILL)
+    deadline = time.monotonic() + SECONDS
+    while (now := fresh.json("daemon", "status")["pid"]) in (None, before):
+        assert time.monotonic() < deadline
+    assert b"--unless-stopped" in Path(f"/proc/{now}/cmdline").read_bytes().split(b"\0")
+
+
+def test_a_daemon_that_holds_the_house_but_does_not_answer_yet_is_stopped_when_it_does(fresh: Cli) -> None:
+    """The moment between its lock and its socket: the stand-in for it is this test."""
+    fresh.home.mkdir(mode=0o700)
+    with fresh.paths.lock.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = fresh.command("daemon", "stop")
+        stop = subprocess.Popen(command, env=fresh.environment, stdout=subprocess.PIPE, text=True)
+        deadline = time.monotonic() + SECONDS
+        while not fresh.paths.stop_mark.exists():
+            assert time.monotonic() < deadline
+            assert stop.poll() is None, "it gave up before the daemon answered"
+        with fake_daemon(fresh.home, lambda _: {}) as asked:
+            while not [each for each in asked if each.target.endswith("/daemon/stop")]:
+                assert time.monotonic() < deadline
+                assert stop.poll() is None, "it did not ask the daemon that came up"
+    assert "the daemon has ended" in stop.communicate(timeout=60)[0]
+    assert fresh.paths.stop_mark.exists()
 
 
 def test_a_daemon_that_cannot_start_says_why(fresh: Cli) -> None:
