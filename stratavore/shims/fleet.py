@@ -221,15 +221,15 @@ class Shims:
         pauses = sum(part.pause_seconds for part in parts)
         await self._place(key).linked().ask(asked, seconds=Link.answer_seconds + pauses)
 
-    async def survivors(self, key: str) -> list[int]:
-        """The processes that an ended run left behind."""
-        reply = await self._place(key).linked().ask({"op": "survivors", "key": key})
-        return list(reply["pids"])
+    async def end_survivors(self, shim: ShimId, key: str, *, grace_seconds: float = 2.0) -> list[int]:
+        """TERM what an ended run left behind in its shim, then KILL it; the pids that even that did not end.
 
-    async def end_survivors(self, key: str, *, grace_seconds: float = 2.0) -> list[int]:
-        """TERM what an ended run left behind, then KILL it; the pids that even that did not end."""
-        ask = {"op": "end_survivors", "key": key, "grace": grace_seconds}
-        reply = await self._place(key).linked().ask(ask, seconds=Link.answer_seconds + grace_seconds)
+        Raises:
+            ShimGone: the shim does not answer, or is dead.
+        """
+        asked = {"op": "end_survivors", "key": key, "grace": grace_seconds}
+        link = self._shims.get(shim, Shim(shim)).linked()
+        reply = await link.ask(asked, seconds=Link.answer_seconds + grace_seconds)
         return list(reply["pids"])
 
     async def ack(self, key: str) -> None:
@@ -249,10 +249,6 @@ class Shims:
         return Survey(
             {key: held for answer in told.values() for key, held in answer.items()}, frozenset(told)
         )
-
-    async def holdings(self) -> dict[str, Holding | ExitRecord]:
-        """The same without who answered."""
-        return (await self.survey()).held
 
     # Dead shims
 

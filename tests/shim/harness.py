@@ -15,8 +15,8 @@ from typing import Any, Self
 
 from stratavore.model import ShimId
 from stratavore.paths import Paths
-from stratavore.shim.client import MARKER, Connection, ExitRecord, connect
-from stratavore.shims import Shims, Spawned, SpawnRequest
+from stratavore.shim.client import MARKER, Connection, ExitRecord, Json, connect
+from stratavore.shims import Holding, Shims, Spawned, SpawnRequest
 
 DEADLINE_SECONDS = 20.0
 _OURS = "TESTS_PID"
@@ -129,6 +129,18 @@ class House:
     def connect(self, key: str) -> Connection:
         """A blocking connection to the shim of the run, as `attach` makes it."""
         return connect(self.paths.shim(self.places[key]))
+
+    async def holdings(self) -> dict[str, Holding | ExitRecord]:
+        """What the shims that answer hold."""
+        return (await self.shims.survey()).held
+
+    async def ask(self, op: str, key: str, **fields: Any) -> Json:
+        """What the shim of the run answers to this request about it."""
+        connection = self.connect(key)
+        try:
+            return await asyncio.to_thread(connection.request, op, key=key, **fields)
+        finally:
+            connection.close()
 
     def _exited(self, record: ExitRecord) -> None:
         self.told.append(record)

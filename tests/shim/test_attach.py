@@ -158,7 +158,7 @@ async def test_a_client_that_never_reads_costs_nobody_anything(house: House) -> 
     for number in range(2, 300):
         slow.sendall(control({"op": "attach", "id": number, "key": "a.1", "role": "observer"}))
     assert (await house.ended("a.1")).exit_code == 6
-    assert len(await house.shims.holdings()) == 1
+    assert len(await house.holdings()) == 1
     slow.close()
 
 
@@ -169,7 +169,7 @@ async def test_a_client_that_only_asks_is_dropped(house: House) -> None:
     greedy.sendall(control({"op": "hello", "id": 1, "versions": [1]}))
     with pytest.raises(ConnectionError):
         greedy.sendall(b"".join(control({"op": "list", "id": number}) for number in range(2, 10_000)))
-    assert set(await house.shims.holdings()) == {"a.1"}
+    assert set(await house.holdings()) == {"a.1"}
     greedy.close()
 
 
@@ -189,7 +189,7 @@ async def test_garbage_closes_the_peer_that_sent_it(house: House) -> None:
         peer.sendall(hello + garbage)
         assert await closed(peer), garbage[:20]
     assert is_alive(spawned.pid)
-    assert set(await house.shims.holdings()) == {"a.1"}
+    assert set(await house.holdings()) == {"a.1"}
 
 
 async def test_requests_that_make_no_sense_are_answered(house: House) -> None:

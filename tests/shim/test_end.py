@@ -14,7 +14,9 @@ from tests.shim.harness import House, bearers, end, is_alive, request, until
 
 
 async def test_a_runner_that_ignores_term_is_killed_after_the_grace_with_all_it_started(house: House) -> None:
-    script = "trap '' TERM HUP; setsid sh -c \"trap '' TERM HUP; echo up; while :; do sleep 1; done\" & wait; wait"
+    script = (
+        "trap '' TERM HUP; setsid sh -c \"trap '' TERM HUP; echo up; while :; do sleep 1; done\" & wait; wait"
+    )
     await house.run("a.1", script)
     await house.says("a.1", "up")
     began = time.monotonic()
@@ -26,10 +28,16 @@ async def test_a_runner_that_ignores_term_is_killed_after_the_grace_with_all_it_
 
 
 async def test_the_steps_of_a_stop_are_taken_in_order(house: House) -> None:
-    script = "trap 'echo int' INT; trap 'echo term; exit 4' TERM; echo up; while :; do read x && echo got $x; done"
+    script = (
+        "trap 'echo int' INT; trap 'echo term; exit 4' TERM; echo up; while :; do read x && echo got $x; done"
+    )
     await house.run("a.1", script)
     await house.says("a.1", "up")
-    steps: list[Keys | Signal] = [Keys(b"bye\r", 0.3), Signal("INT", 0.3, group=True), Signal("TERM", 5, group=True)]
+    steps: list[Keys | Signal] = [
+        Keys(b"bye\r", 0.3),
+        Signal("INT", 0.3, group=True),
+        Signal("TERM", 5, group=True),
+    ]
     await house.shims.stop("a.1", steps, 10, by="tester")
     assert (await house.ended("a.1")).exit_code == 4
     output = house.output("a.1")
@@ -44,7 +52,16 @@ async def test_a_second_stop_only_shortens_the_grace(house: House) -> None:
     await house.shims.stop("a.1", [Signal("TERM", 60)], 0.2, by="second")
     record = await house.ended("a.1")
     assert time.monotonic() - began < 5
-    assert (record.exit_signal, record.stop_by) == (9, "first")
+    assert (record.exit_signal, record.stop_by) == (9, "second")
+
+
+async def test_who_asked_last_is_told_unless_it_only_asked_again(house: House) -> None:
+    await house.run("a.1", "trap '' TERM; echo up; while :; do sleep 1; done")
+    await house.says("a.1", "up")
+    for by in ("first", "second", "first"):
+        await house.shims.stop("a.1", [Signal("TERM", 60)], 60, by=by)
+    await house.shims.kill("a.1", by="second")
+    assert (await house.ended("a.1")).stop_by == "second"
 
 
 async def test_a_stop_is_carried_out_though_everybody_who_asked_is_gone(house: House) -> None:
@@ -59,12 +76,14 @@ async def test_a_stop_is_carried_out_though_everybody_who_asked_is_gone(house: H
 
 
 async def test_a_paused_tree_stands_still_and_can_be_stopped(house: House) -> None:
-    await house.run("a.1", "setsid sh -c 'while :; do sleep 1; done' & echo up; trap 'exit 6' TERM; wait; wait")
+    await house.run(
+        "a.1", "setsid sh -c 'while :; do sleep 1; done' & echo up; trap 'exit 6' TERM; wait; wait"
+    )
     await house.says("a.1", "up")
     await until(lambda: len(bearers("a")) >= 2)
     await house.shims.pause("a.1")
     await until(lambda: all(_state(pid) == "T" for pid in bearers("a")))
-    assert [held.state for held in (await house.shims.holdings()).values()] == ["paused"]  # type: ignore[union-attr]
+    assert [held.state for held in (await house.holdings()).values()] == ["paused"]  # type: ignore[union-attr]
     await house.shims.unpause("a.1")
     await until(lambda: all(_state(pid) != "T" for pid in bearers("a")))
     await house.shims.pause("a.1")
@@ -87,15 +106,17 @@ async def test_a_natural_end_leaves_grandchildren_alone_until_they_are_to_end(ho
     await house.run("a.1", f"{tame} >/dev/null 2>&1 & {stubborn} >/dev/null 2>&1 & sleep 0.2")
     record = await house.ended("a.1")
     assert (record.exit_code, record.stop_by) == (0, None)
-    left = await house.shims.survivors("a.1")
+    left = (await house.ask("survivors", "a.1"))["pids"]
     assert len(left) == 3
-    assert await house.shims.end_survivors("a.1", grace_seconds=0.3) == []
+    assert (await house.ask("end_survivors", "a.1", grace=0.3))["pids"] == []
     assert bearers("a") == []
 
 
 async def test_what_an_older_run_left_is_ended_without_touching_the_newer(house: House) -> None:
     """A stop sweeps what the old run left behind; the runner's next run bears the same marker."""
-    await house.run("a.1", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & echo up; trap 'exit 0' TERM; wait")
+    await house.run(
+        "a.1", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & echo up; trap 'exit 0' TERM; wait"
+    )
     await house.says("a.1", "up")
     await house.shims.stop("a.1", [Signal("TERM", 5)], 1, by="tester")
     await house.ended("a.1")
@@ -105,7 +126,9 @@ async def test_what_an_older_run_left_is_ended_without_touching_the_newer(house:
     assert is_alive(newer.pid)
 
 
-async def test_a_grandchild_that_holds_the_terminal_delays_the_record_by_two_seconds_at_most(house: House) -> None:
+async def test_a_grandchild_that_holds_the_terminal_delays_the_record_by_two_seconds_at_most(
+    house: House,
+) -> None:
     await house.run("a.1", "trap '' HUP; (trap '' HUP; sleep 1000) & echo parting; exit 0")
     record = await house.ended("a.1", seconds=4)
     assert record.exit_code == 0
@@ -134,7 +157,7 @@ async def test_an_acked_exit_is_not_replayed(house: House) -> None:
     await house.shims.ack("a1.1")
     await house.shims.ack("a3.1")
     await until(lambda: [record.key for record in replay(journal)] == ["a0.1", "a2.1", "a4.1"])
-    assert set(await house.shims.holdings()) == {"a0.1", "a2.1", "a4.1"}
+    assert set(await house.holdings()) == {"a0.1", "a2.1", "a4.1"}
 
 
 async def test_a_journal_goes_on_for_ever_in_the_same_room(house: House) -> None:
@@ -173,7 +196,7 @@ async def test_a_dead_shim_takes_its_own_runs_and_no_others(house: House) -> Non
     await until(lambda: not is_alive(mine.pid))
     assert await house.shims.replay(house.gone[0]) == []
     assert is_alive(others.pid)
-    assert set(await house.shims.holdings()) == {"b.1"}
+    assert set(await house.holdings()) == {"b.1"}
     with pytest.raises(Refused, match="no shim holds"):
         await house.shims.kill("a.1", by="tester")
 

@@ -33,7 +33,7 @@ async def test_a_flood_costs_no_memory_and_loses_only_its_head(house: House) -> 
     peak, slowest = 0, 0.0
     while "flood.1" not in house.exits:
         began = time.monotonic()
-        await house.shims.holdings()
+        await house.holdings()
         slowest = max(slowest, time.monotonic() - began)
         peak = max(peak, rss_bytes(pid))
         await asyncio.sleep(0.02)

@@ -19,12 +19,12 @@ async def test_a_silent_shim_is_flagged_and_recovers(house: House, monkeypatch: 
     shim, pid = house.places["a.1"], house.shim_pid("a.1")
     os.kill(pid, signal.SIGSTOP)
     await until(lambda: house.health == [(shim, "unresponsive")])
-    assert await asyncio.wait_for(house.shims.holdings(), 1) == {}
+    assert await asyncio.wait_for(house.holdings(), 1) == {}
     assert not house.shims.is_gone(shim)
     assert (await house.shims.reserve(1)) != [shim]
     os.kill(pid, signal.SIGCONT)
     await until(lambda: house.health[-1] == (shim, "ok"))
-    assert set(await house.shims.holdings()) == {"a.1"}
+    assert set(await house.holdings()) == {"a.1"}
 
 
 async def test_a_shim_that_was_not_met_counts_among_the_holders(house: House) -> None:
@@ -55,6 +55,6 @@ async def test_a_request_to_a_silent_shim_ends_and_may_be_made_again(
     monkeypatch.undo()
     os.kill(pid, signal.SIGCONT)
     again = await house.spawn(request("b.1", "read x"), shim)
-    assert set(await house.shims.holdings()) >= {"b.1"}
+    assert set(await house.holdings()) >= {"b.1"}
     assert (await house.spawn(request("b.1", "read x"), shim)).pid == again.pid
     assert (await house.ended("a.1")).stop_by == "tester"

@@ -116,7 +116,7 @@ async def test_what_cannot_be_executed_is_told_and_leaves_nothing(house: House, 
             with pytest.raises(SpawnFailed, match=re.escape(text)) as failed:
                 await house.run(f"bad{number}.1", "", argv=argv, **fields)
             assert failed.value.errno == code, argv
-    assert await house.shims.holdings() == {}
+    assert await house.holdings() == {}
     assert [path for path in house.paths.logs.rglob("*") if path.is_file()] == []
     await house.run("good.1", "pwd", cwd=str(tmp_path))
     assert (await house.ended("good.1")).exit_code == 0

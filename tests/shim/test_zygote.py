@@ -186,7 +186,7 @@ async def test_the_installation_may_vanish(tmp_path: Path, monkeypatch: pytest.M
         connection = house.connect("a.1")
         connection.attach("a.1")
         connection.close()
-        await house.shims.survivors("a.1")
+        await house.ask("survivors", "a.1")
 
 
 async def test_a_shim_ends_when_nobody_needs_it(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ async def test_a_shim_that_is_asked_to_end_waits_for_its_runs(house: House) -> N
     pid = house.shim_pid("a.1")
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGXFSZ):
         os.kill(pid, signum)
-    assert set(await house.shims.holdings()) == {"a.1"}
+    assert set(await house.holdings()) == {"a.1"}
     await house.shims.kill("a.1", by="tester")
     await house.ended("a.1")
     await until(lambda: not is_alive(pid))
@@ -334,7 +334,7 @@ async def test_without_descriptors_new_peers_wait_and_nothing_spins(house: House
     waiting = asyncio.ensure_future(asyncio.to_thread(house.connect, "a.1"))
     before = _cpu_ticks(pid)
     await asyncio.sleep(0.7)
-    assert set(await house.shims.holdings()) == {"a.1"}
+    assert set(await house.holdings()) == {"a.1"}
     assert _cpu_ticks(pid) - before < 10
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
     (await waiting).close()
@@ -348,7 +348,7 @@ async def test_a_shim_is_forked_under_a_new_name_only(house: House) -> None:
             connection.request("fork", shim=name)
         assert refused.value.code in ("fork_failed", "invalid")
     connection.close()
-    assert set(await house.shims.holdings()) == {"a.1"}
+    assert set(await house.holdings()) == {"a.1"}
     assert (await house.spawn(request("b.1", "true"), ShimId(house.places["a.1"]))).pid
 
 
