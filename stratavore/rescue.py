@@ -1,24 +1,24 @@
 """The living runners without a database: asked of their shims, which keep each one's label.
 
 Rule 1: nothing here needs the daemon or the database, so it works when both are broken.
-Rule 2: what is stopped here is written into the shim's exit record with who asked, and booked when a database is back.
+Rule 2: a shim that lives and does not answer is named, and holds up nobody else's rescue.
+Rule 3: what is stopped here is written into the shim's exit record with who asked, and booked when a database is back.
 """
 
 import os
-import signal
-from base64 import b64encode
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from stratavore.agents import AGENTS
-from stratavore.booking import Label
+from stratavore.booking import Label, past_the_database
+from stratavore.ending import polite_steps
 from stratavore.errors import Ambiguous, NotFound
 from stratavore.model import Public
 from stratavore.paths import Paths
 from stratavore.shim import client
+from stratavore.shims.requests import step_message
 
 _GRACE_SECONDS = 10.0
+_NO_ANSWER = (OSError, client.Refused, client.WireError)
 
 
 class Living(Public, frozen=True):
@@ -34,20 +34,32 @@ class Living(Public, frozen=True):
     key: str
     tty: bool
     argv: list[str]
-    """What followed the agent's own; for a shell, all of it."""
+    """What it was started with."""
 
 
-def living(paths: Paths) -> list[Living]:
+class Found(NamedTuple):
+    """What the shims said."""
+
+    runners: list[Living]
+    silent: dict[str, str]
+    """Shims that live and gave no answer, and why: what they hold nobody can tell."""
+
+
+def living(paths: Paths) -> Found:
     """Every run that a shim of this state directory holds."""
-    return [
-        _living(directory.name, entry)
-        for directory, connection in _shims(paths)
-        for entry in connection.request("list")["entries"]
-        if "record" not in entry
-    ]
+    found = Found([], {})
+    for directory in sorted(paths.shims.iterdir()) if paths.shims.is_dir() else []:
+        try:
+            entries = _ask(directory, "list")["entries"]
+        except _NO_ANSWER as problem:
+            if client.is_locked(directory / "lock"):
+                found.silent[directory.name] = str(problem)
+            continue
+        found.runners.extend(_living(directory.name, entry) for entry in entries if "record" not in entry)
+    return found
 
 
-def end(paths: Paths, references: list[str], *, kill: bool) -> list[Living]:
+def end(paths: Paths, references: list[str], *, kill: bool) -> Found:
     """Stop (or kill) runners by name, id or prefix of either, all of them with `*`; returns whom.
 
     Raises:
@@ -55,36 +67,37 @@ def end(paths: Paths, references: list[str], *, kill: bool) -> list[Living]:
     """
     found = living(paths)
     chosen = (
-        found
+        found.runners
         if "*" in references
-        else [each for word in references for each in _fitting(found, word)]
+        else [each for word in references for each in _fitting(found.runners, word)]
     )
-    if not chosen:
+    if not chosen and not found.silent:
         raise NotFound("no living runner is called so", remedy="`stratavore rescue list` shows what lives")
-    by = f"rescue uid={os.getuid()} pid={os.getpid()}"
+    by = past_the_database(f"rescue uid={os.getuid()} pid={os.getpid()}")
+    asked = Found([], dict(found.silent))
     for each in chosen:
-        connection = client.connect(paths.shim(each.shim))
+        if each.shim in asked.silent:
+            continue
         try:
             if kill:
-                connection.request("kill", key=each.key, by=by)
+                _ask(paths.shim(each.shim), "kill", key=each.key, by=by)
             else:
-                connection.request("stop", key=each.key, by=by, grace=_GRACE_SECONDS, steps=_steps(each))
-        finally:
-            connection.close()
-    return chosen
+                steps = _steps(each)
+                _ask(paths.shim(each.shim), "stop", key=each.key, by=by, grace=_GRACE_SECONDS, steps=steps)
+        except _NO_ANSWER as problem:
+            if client.is_locked(paths.shim(each.shim) / "lock") and getattr(problem, "code", "") != "ended":
+                asked.silent[each.shim] = str(problem)
+                continue
+        asked.runners.append(each)
+    return asked
 
 
-def _shims(paths: Paths) -> Iterator[tuple[Path, client.Connection]]:
-    directories = sorted(paths.shims.iterdir()) if paths.shims.is_dir() else []
-    for directory in directories:
-        try:
-            connection = client.connect(directory)
-        except (OSError, client.Refused):
-            continue  # It is dead, or does not speak with this program.
-        try:
-            yield directory, connection
-        finally:
-            connection.close()
+def _ask(directory: Path, op: str, **fields: Any) -> client.Json:
+    connection = client.connect(directory)
+    try:
+        return connection.request(op, **fields)
+    finally:
+        connection.close()
 
 
 def _living(shim: str, entry: dict[str, Any]) -> Living:
@@ -99,7 +112,7 @@ def _living(shim: str, entry: dict[str, Any]) -> Living:
         shim=shim,
         key=entry["key"],
         tty=entry["tty"],
-        argv=list(label.columns["extra_argv"]),
+        argv=label.argv,
     )
 
 
@@ -113,15 +126,6 @@ def _fitting(found: list[Living], word: str) -> list[Living]:
 
 
 def _steps(runner: Living) -> list[dict[str, Any]]:
-    agent = AGENTS.get(runner.agent, AGENTS["shell"])
-    steps = agent.stop_steps(runner.argv, tty=runner.tty, grace_seconds=_GRACE_SECONDS)
-    return [
-        {"keys": b64encode(step.keys).decode(), "wait": step.wait_seconds}
-        if step.keys
-        else {
-            "signal": signal.Signals(step.signal).name.removeprefix("SIG"),
-            "group": step.to_group,
-            "wait": step.wait_seconds,
-        }
-        for step in steps
-    ]
+    """As the agent wants it; profiles are not asked for, since the configuration may be what is broken."""
+    steps = polite_steps(runner.agent, {}, runner.argv, tty=runner.tty, grace_seconds=_GRACE_SECONDS)
+    return [step_message(step) for step in steps]

@@ -233,5 +233,6 @@ async def _straight_to_the_shim(
     log.warning(
         "the database takes no wish; asking the shims", extra={"runners": len(living), "why": str(refusal)}
     )
-    for row in living:
-        await act(row)
+    results = await asyncio.gather(*map(act, living), return_exceptions=True)
+    if any(isinstance(result, BaseException) for result in results):
+        raise refusal  # for somebody it is neither stored nor done

@@ -1,6 +1,7 @@
 """The verbs that keep house: compare, measure the disk, throw away what is old."""
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 
 from stratavore import runner_files
@@ -12,6 +13,7 @@ from stratavore.runners import forget, stop_runners
 from stratavore.store import events, runners, runs
 
 _EVENTS_AT_ONCE = 500
+_SETTLE_SECONDS = 10.0
 
 
 async def reconcile(context: Context, asker: Asker, request: Nothing) -> Reconciled:
@@ -23,7 +25,8 @@ async def stop_daemon(context: Context, asker: Asker, request: StopDaemon) -> Ac
     """End the daemon after this answer; the shims carry out what was asked of the runners."""
     if request.runners:
         await stop_runners(context, asker, Stop(), "*")
-        await context.house.settle()
+        with suppress(TimeoutError):  # who is still busy then waits for a silent shim, which was told already
+            await asyncio.wait_for(context.house.settle(), _SETTLE_SECONDS)
     context.house.stop(leave_mark=not request.restart)
     return Acknowledged()
 

@@ -8,9 +8,10 @@ from stratavore.cli.asking import here
 from stratavore.cli.options import json_option
 from stratavore.cli.output import say, show_json
 from stratavore.cli.table import render, window_width
+from stratavore.errors import TimedOut
 
 if TYPE_CHECKING:
-    from stratavore.rescue import Living
+    from stratavore.rescue import Found
 
 
 @click.group
@@ -53,13 +54,22 @@ def _end(names: tuple[str, ...], everyone: bool, as_json: bool, *, kill: bool) -
     _show(end(here(), ["*"] if everyone else list(names), kill=kill), as_json)
 
 
-def _show(found: "list[Living]", as_json: bool) -> None:
+def _show(found: "Found", as_json: bool) -> None:
     import msgspec
 
     if as_json:
-        show_json(msgspec.to_builtins(found))
-    elif not found:
-        say("No runner lives.")
+        show_json(msgspec.to_builtins(found.runners))
+    elif not found.runners:
+        say("No runner lives, as far as the holders say." if found.silent else "No runner lives.")
     else:
-        rows = [[each.id, each.name, each.project, each.agent, each.state, str(each.pid)] for each in found]
+        rows = [
+            [each.id, each.name, each.project, each.agent, each.state, str(each.pid)]
+            for each in found.runners
+        ]
         say(render(["ID", "NAME", "PROJECT", "AGENT", "STATE", "PID"], rows, window_width()))
+    if found.silent:
+        told = ", ".join(f"{shim} ({why})" for shim, why in found.silent.items())
+        raise TimedOut(
+            f"these holders live and did not answer, so nothing is known of their runners: {told}",
+            remedy="look at them with `ps`, wake a stopped one with `kill -CONT`, and ask again",
+        )
