@@ -18,8 +18,8 @@ from stratavore.model import ShimId
 from stratavore.paths import HOME_VARIABLE
 from stratavore.remnants import SharedScan, end_processes
 from stratavore.runner_files import read_environment, write_files
-from stratavore.shim.client import MARKER
-from stratavore.shims import SpawnFailed, SpawnRequest
+from stratavore.shim.client import MARKER, Refused
+from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
 from stratavore.store import runners, supervision
 from stratavore.store.database import Tx
 from stratavore.store.supervision import Recipe, Supervised
@@ -76,9 +76,7 @@ class Spawning:
 
     async def begin_again(self, row: Supervised) -> None:
         """End what the last run left behind, and commit the intent of the next, if that is still wanted then."""
-        survivors = await self._scan.marked(row.id)
-        if survivors:
-            await end_processes(survivors)
+        await self._clear_away(row)
         [shim_id] = await self._context.shims.reserve(1)
         now, has_begun = self._context.clock.now(), False
         try:
@@ -86,6 +84,14 @@ class Spawning:
         finally:
             if not has_begun:
                 self._context.shims.release(shim_id)
+
+    async def _clear_away(self, row: Supervised) -> None:
+        """End what the last run left: its shim knows that at once; if it is gone, all processes are looked through."""
+        try:
+            if left := await self._context.shims.end_survivors(row.shim, row.key):
+                log.error("processes that survive KILL", extra={"run": row.key, "pids": left})
+        except (ShimGone, Refused):
+            await end_processes(await self._scan.marked(row.id))
 
     def _prepare(self, recipe: Recipe, row: Supervised) -> tuple[Launch, SpawnRequest]:
         start = start_of(self._context, recipe)

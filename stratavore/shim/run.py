@@ -53,10 +53,10 @@ class Run:
     """A process and everything that belongs to it, from its spawn to its end."""
 
     __slots__ = (
-        "_at_end", "_carry", "_ended_at", "_exit", "_fd", "_input", "_is_blocked", "_is_closed", "_is_killing",
+        "_askers", "_at_end", "_carry", "_ended_at", "_exit", "_fd", "_input", "_is_blocked", "_is_closed", "_is_killing",
         "_is_pausing", "_is_sweeping", "_keeper", "_loop", "_steps", "_sweeps_left", "is_paused", "is_stopping",
         "is_tty", "key", "label", "log", "pid", "queued_bytes", "runner", "size", "start_time", "started_at",
-        "stop_by", "viewers", "writer",
+        "viewers", "writer",
     )  # fmt: skip
 
     def __init__(self, request: Json, log: Log, loop: Loop, keeper: Keeper) -> None:
@@ -70,7 +70,7 @@ class Run:
         self.viewers: dict[Peer, int | None] = {}
         """Who watches, and up to where they have read; None: they were told of more and have not read it yet."""
         self.writer: Peer | None = None
-        self.stop_by: str | None = None
+        self._askers: list[str] = []
         self.is_paused = self.is_stopping = False
         self._loop, self._keeper = loop, keeper
         self._input: list[_Item] = []
@@ -97,6 +97,11 @@ class Run:
         if self.is_reaped:
             return "ending"
         return "stopping" if self.is_stopping else "paused" if self.is_paused else "running"
+
+    @property
+    def stop_by(self) -> str | None:
+        """Who asked for its end: the last of them, whoever repeats what was asked before not counted."""
+        return self._askers[-1] if self._askers else None
 
     def record(self, boot_id: str) -> ExitRecord:
         """How it ended."""
@@ -222,7 +227,7 @@ class Run:
         """Take the steps, then end its tree with TERM, and at the end of the grace with KILL."""
         if self.is_reaped:
             return
-        self.stop_by = self.stop_by or by
+        self._asked_by(by)
         self._loop.later(grace_seconds, self._kill)
         if not self.is_stopping:
             self.is_stopping = True
@@ -232,9 +237,13 @@ class Run:
     def kill(self, by: str) -> None:
         """KILL its tree now."""
         if not self.is_reaped:
-            self.stop_by = self.stop_by or by
+            self._asked_by(by)
             self.is_stopping = True
             self._kill()
+
+    def _asked_by(self, by: str) -> None:
+        if by not in self._askers:
+            self._askers.append(by)
 
     def pause(self, signum: int) -> None:
         """SIGSTOP or SIGCONT its tree."""

@@ -112,6 +112,17 @@ async def test_a_natural_end_leaves_grandchildren_alone_until_they_are_to_end(ho
     assert bearers("a") == []
 
 
+async def test_what_was_left_behind_is_buried_when_it_ends(house: House) -> None:
+    """A zombie would count as a child for which all processes are looked through at every restart."""
+    await house.run(
+        "a.1", "setsid sh -c 'echo $$; trap \"exit 0\" TERM; while :; do sleep 0.05; done' & sleep 0.2"
+    )
+    await house.ended("a.1")
+    left = int(house.output("a.1").split()[0])
+    os.kill(left, signal.SIGTERM)
+    await until(lambda: not Path(f"/proc/{left}").exists())
+
+
 async def test_what_an_older_run_left_is_ended_without_touching_the_newer(house: House) -> None:
     """A stop sweeps what the old run left behind; the runner's next run bears the same marker."""
     await house.run(
