@@ -41,5 +41,11 @@ COMMANDS: Mapping[str, str] = {
     "completion": "stratavore.cli.completion:completion",
 }
 
+
+def begins_with(project: str) -> str:
+    """What a person types to enter a project: a command's name always beats a project's."""
+    return f"stratavore open {project}" if project in COMMANDS else f"stratavore {project}"
+
+
 COMPLETE = "_STRATAVORE_COMPLETE"
 """Set by the scripts that `completion` prints, when the shell asks what may follow."""

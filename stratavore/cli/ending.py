@@ -1,15 +1,16 @@
 """`stop`, `kill` and `rm`."""
 
-import sys
 from typing import Any
 
 import click
 
-from stratavore.cli.asking import change, read
+from stratavore.cli import humane
+from stratavore.cli.asking import change, need_daemon, read
 from stratavore.cli.choosing import Choice, Listed, chosen, ids
+from stratavore.cli.consent import consent
 from stratavore.cli.listing import show_runners
 from stratavore.cli.options import SPAN, json_option, runners_argument, timeout_option, yes_option
-from stratavore.cli.output import say
+from stratavore.cli.output import note, say, show_json
 from stratavore.cli.settling import settle
 
 ENDED = ("terminated", "failed", "lost")
@@ -79,18 +80,39 @@ def rm(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Remove ended runners from the list, with their output. Project directories are not touched."""
+    """Remove ended runners from the list, with their output. Project directories are not touched.
+
+    With --all or --project those that live are kept and named; with --force they are killed and removed, too.
+    """
     choice = chosen(runners, project, everyone)
-    if not runners and not yes and sys.stdin.isatty():
-        click.confirm("Remove all of them, with their output?", abort=True, err=True)
+    need_daemon()
+    known = _known(choice)
+    living_ids = {runner["id"] for runner in read("list_runners", project=project)}
+    living = [runner for runner in known if runner["id"] in living_ids]
+    doomed = known if force or runners else [runner for runner in known if runner not in living]
+    if doomed and (force or not runners):
+        killed = f"kills {humane.plural(len(living), 'living runner')} and " if force and living else ""
+        consent(f"This {killed}removes {humane.plural(len(doomed), 'runner')} with all output.", yes)
     if force:
-        known = [
-            runner for request in choice.requests() for runner in read("list_runners", **request, all=True)
-        ]
-        living = ids([runner for runner in known if not is_ended(runner)])
-        _ended(_each("kill_runners", living), timeout, False, "killed")
-    removed = _each("remove_runners", choice)
-    show_runners(removed, as_json) if as_json else say("\n".join(runner["name"] for runner in removed))
+        _ended(_each("kill_runners", ids(living)), timeout, False, "killed")
+    removed = _each("remove_runners", ids(doomed))
+    if as_json:
+        show_json(removed)
+    elif removed:
+        say("\n".join(runner["name"] for runner in removed))
+    else:
+        note("there was no ended runner to remove")
+    if living and not force:
+        names = ", ".join(runner["name"] for runner in living)
+        note(f"kept, for they live: {names}; `--force` kills and removes them, too")
+
+
+def _known(choice: Choice) -> Listed:
+    """The chosen runners, ended ones too."""
+    if choice.references == ("*",):
+        everyone: Listed = read("list_runners", project=choice.project, all=True)
+        return everyone
+    return [runner for request in choice.requests() for runner in read("list_runners", **request, all=True)]
 
 
 def _each(name: str, choice: Choice, **fields: Any) -> Listed:

@@ -12,12 +12,17 @@ import click
 from stratavore.cli import humane
 from stratavore.cli.asking import change, from_stdin
 from stratavore.cli.listing import show_runners
-from stratavore.cli.options import SPAN, agent_option, json_option, project_argument, timeout_option
+from stratavore.cli.options import SPAN, UserPath, agent_option, json_option, project_argument, timeout_option
 from stratavore.cli.output import note, say, show_facts, show_json
 from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Invalid
 
 POLICIES = ("never", "on-failure", "always")
+
+
+_BEHIND_DASHES = (
+    "What is to run in the project stands behind `--`, as in `stratavore launch PROJECT -- ls -la`."
+)
 
 
 class TakesArgv(click.Command):
@@ -26,7 +31,15 @@ class TakesArgv(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = args.index("--") if "--" in args else len(args)
         ctx.obj = args[at + 1 :]
-        return super().parse_args(ctx, args[:at])
+        try:
+            return super().parse_args(ctx, args[:at])
+        except click.UsageError as error:
+            meant_for_it = isinstance(error, click.NoSuchOption) and not error.possibilities
+            if meant_for_it or "extra argument" in error.message:
+                raise click.UsageError(
+                    f"{error.format_message().rstrip('.')}. {_BEHIND_DASHES}", ctx
+                ) from None
+            raise
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- ARGV...]"]
@@ -51,7 +64,7 @@ class TakesArgv(click.Command):
 @click.option(
     "--env-file",
     metavar="F",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=UserPath(exists=True, directories=False),
     help="Lines of K=V.",
 )
 @click.option("--stop-grace", metavar="T", type=SPAN, help="How long a stop waits before it kills.")

@@ -14,13 +14,19 @@ def show_runners(runners: Sequence[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         show_json(runners)
     elif runners:
-        show_table(("ID", "NAME", "STATE", "ENDED"), [brief(runner) for runner in runners])
+        show_table(*brief(runners))
     else:
-        note("there was no such runner")
+        note("there is no such runner")
 
 
-def brief(runner: dict[str, Any]) -> list[str]:
-    return [runner["id"], runner["name"], state(runner), humane.ending(runner)]
+def brief(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows; how they ended is a column only if one of them did."""
+    heads = ["ID", "NAME", "STATE"]
+    rows = [[runner["id"], runner["name"], state(runner)] for runner in runners]
+    ends = [humane.ending(runner) for runner in runners]
+    if not any(ends):
+        return heads, rows
+    return [*heads, "ENDED"], [[*row, end] for row, end in zip(rows, ends, strict=True)]
 
 
 def row(runner: dict[str, Any]) -> list[str]:

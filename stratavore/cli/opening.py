@@ -16,7 +16,7 @@ from stratavore.cli.choosing import Listed
 from stratavore.cli.commands import COMMANDS
 from stratavore.cli.launch import TakesArgv, wish
 from stratavore.cli.listing import brief, show_runners
-from stratavore.cli.options import agent_option, project_argument
+from stratavore.cli.options import UserPath, agent_option, project_argument
 from stratavore.cli.output import note, show_table
 from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Ambiguous, Invalid
@@ -35,7 +35,7 @@ def open_project(ctx: click.Context, project: str, agent: str | None) -> None:
 
 
 @click.command(cls=TakesArgv)
-@click.argument("directory", default=".", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("directory", default=".", type=UserPath(exists=True, files=False))
 @agent_option
 @click.pass_context
 def up(ctx: click.Context, directory: Path, agent: str | None) -> None:
@@ -74,10 +74,8 @@ def _pick(living: Listed) -> dict[str, Any]:
     names = ", ".join(runner["name"] for runner in living)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise Ambiguous(f"several runners live there: {names}", remedy="`stratavore attach RUNNER` names one")
-    show_table(
-        ("", "ID", "NAME", "STATE", "ENDED"),
-        [[str(number), *brief(runner)] for number, runner in enumerate(living, 1)],
-    )
+    heads, rows = brief(living)
+    show_table(["", *heads], [[str(number), *row] for number, row in enumerate(rows, 1)])
     number = click.prompt("Which one", type=click.IntRange(1, len(living)), default=1, err=True)
     return living[number - 1]
 

@@ -1,5 +1,6 @@
 """Options and arguments that several commands share."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -62,6 +63,18 @@ class Reference(click.ParamType[str]):
         if not text or "," in text or "*" in text or "/" in text or not text.isprintable():
             self.fail(f"{value!r} cannot be the name of a {self.name}.", param, ctx)
         return text
+
+
+class UserPath(click.Path):
+    """A path, absolute; `~` is expanded here as well, for in `--path=~/x` no shell does it."""
+
+    def __init__(self, *, exists: bool = False, files: bool = True, directories: bool = True) -> None:
+        super().__init__(exists=exists, file_okay=files, dir_okay=directories, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = super().convert(os.path.expanduser(value), param, ctx)
+        assert isinstance(path, Path)
+        return path.absolute()
 
 
 SPAN, SIZE, SHARE = Span(), Size(), Share()
@@ -127,7 +140,7 @@ def config_option(function: F) -> F:
     return click.option(
         "--config",
         metavar="FILE",
-        type=click.Path(dir_okay=False, path_type=Path),
+        type=UserPath(directories=False),
         help="One more configuration file, read last.",
         expose_value=False,
         callback=_remember_config,
@@ -136,4 +149,4 @@ def config_option(function: F) -> F:
 
 def _remember_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is not None:
-        ctx.find_root().meta["config_file"] = value.absolute()
+        ctx.find_root().meta["config_file"] = value

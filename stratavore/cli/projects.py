@@ -1,6 +1,5 @@
 """`new` and `projects`."""
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,8 +8,18 @@ import click
 
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
-from stratavore.cli.options import SHARE, SIZE, agent_option, json_option, project_argument, yes_option
-from stratavore.cli.output import say, show_facts, show_json, show_table
+from stratavore.cli.commands import COMMANDS, begins_with
+from stratavore.cli.consent import consent
+from stratavore.cli.options import (
+    SHARE,
+    SIZE,
+    UserPath,
+    agent_option,
+    json_option,
+    project_argument,
+    yes_option,
+)
+from stratavore.cli.output import note, say, show_facts, show_json, show_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATUSES = ("active", "idle", "archived")
@@ -30,7 +39,7 @@ def _settings(function: F) -> F:
         click.option("--tag", metavar="T", multiple=True, help="A word to find it by; may be repeated."),
         click.option("--description", metavar="T", help="What it is."),
         agent_option,
-        click.option("--path", metavar="DIR", type=click.Path(path_type=Path), help="Its directory."),
+        click.option("--path", metavar="DIR", type=UserPath(), help="Its directory."),
     ):
         function = decorator(function)
     return function
@@ -43,9 +52,8 @@ def _settings(function: F) -> F:
 def new(name: str, as_json: bool, **settings: Any) -> None:
     """Register a directory (this one, unless --path says otherwise) as the project NAME."""
     made = change("new_project", name=name, **{"path": str(Path.cwd()), **_given(settings)})
-    show_json(made) if as_json else say(
-        f"{made['name']} is {made['path']}; `stratavore {made['name']}` begins."
-    )
+    _warn_of_a_commands_name(made["name"])
+    show_json(made) if as_json else say(f"{made['name']} is {made['path']}; `{begins_with(name)}` begins.")
 
 
 @click.group(invoke_without_command=True)
@@ -121,6 +129,7 @@ def unarchive(project: str, as_json: bool) -> None:
 def rename(project: str, name: str, as_json: bool) -> None:
     """Give a project another name."""
     edited = change("edit_project", project=project, name=name)
+    _warn_of_a_commands_name(edited["name"])
     show_json(edited) if as_json else say(f"{project} is now called {edited['name']}")
 
 
@@ -130,13 +139,15 @@ def rename(project: str, name: str, as_json: bool) -> None:
 @json_option
 def delete(project: str, yes: bool, as_json: bool) -> None:
     """Forget a project and its ended runners. Its directory is not touched."""
-    if not yes and sys.stdin.isatty():
-        path = read("get_project", project=project)["path"]
-        click.confirm(
-            f"Forget {project} and the output of its runners? {path} is not touched.", abort=True, err=True
-        )
+    path = read("get_project", project=project)["path"]
+    consent(f"This forgets {project} and the output of its runners; {path} is not touched.", yes)
     answer = change("delete_project", project=project)
     show_json(answer) if as_json else say(f"{project} is forgotten; its directory is as it was")
+
+
+def _warn_of_a_commands_name(name: str) -> None:
+    if name in COMMANDS:
+        note(f"{name} is a command, too, so this project is entered with `{begins_with(name)}`")
 
 
 def _list(status: str | None, as_json: bool) -> None:

@@ -1,11 +1,10 @@
 """`reconcile`, `du` and `prune`."""
 
-import sys
-
 import click
 
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
+from stratavore.cli.consent import consent
 from stratavore.cli.options import SPAN, json_option, yes_option
 from stratavore.cli.output import say, show_facts, show_json, show_table
 
@@ -54,10 +53,10 @@ def du(as_json: bool) -> None:
 @json_option
 def prune(older_than: float | None, dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove ended runners with their output, and events, that are older than the retention."""
-    if not dry_run and not yes and sys.stdin.isatty():
+    if not dry_run and not yes:
         would = change("prune", older_than_seconds=older_than, dry_run=True)
         runners, size = humane.plural(would["runners"], "runner"), humane.size(would["bytes"])
-        click.confirm(f"Remove {runners} and {would['events']} events ({size})?", abort=True, err=True)
+        consent(f"This removes {runners} ({size}), and events older than the retention.", yes)
     pruned = change("prune", older_than_seconds=older_than, dry_run=dry_run)
     if as_json:
         show_json(pruned)

@@ -43,6 +43,16 @@ def test_a_wrong_use_is_exit_2_and_starts_no_daemon(cli: Cli, argv: list[str]) -
     assert not cli.home.exists()
 
 
+@pytest.mark.parametrize("argv", [["ls"], ["ls", "-la"], ["--resume"]], ids=" ".join)
+def test_a_command_without_its_dashes_is_told_where_it_belongs(cli: Cli, argv: list[str]) -> None:
+    said = cli("launch", "demo", *argv, exits=2).stderr
+    assert "stands behind `--`, as in `stratavore launch PROJECT -- ls -la`" in said
+
+
+def test_a_mistyped_option_is_only_that(cli: Cli) -> None:
+    assert "behind `--`" not in cli("launch", "demo", "--nmae", "x", exits=2).stderr
+
+
 def test_an_unknown_word_is_not_found_and_the_nearest_is_named(cli: Cli) -> None:
     done = cli("lanch", exits=3)
     assert done.stderr == (

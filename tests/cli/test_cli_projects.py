@@ -45,7 +45,7 @@ def test_rename_and_delete_leave_the_directory_alone(live: Cli, tmp_path: Path) 
     live("new", "first", "--path", str(folder))
     live("projects", "rename", "first", "second")
     live("projects", "show", "first", exits=3)
-    live("projects", "delete", "second")
+    live("projects", "delete", "second", "--yes")
     live("projects", "show", "second", exits=3)
     assert folder.is_dir()
 
@@ -72,3 +72,30 @@ def test_the_table_names_each_project_with_its_room(live: Cli, tmp_path: Path) -
     lines = live("projects").stdout.splitlines()
     assert lines[0].split() == ["NAME", "STATUS", "RUNNERS", "AGENT", "TAGS", "PATH"]
     assert any(line.split()[:3] == ["in-the-table", "idle", "0/3"] for line in lines)
+
+
+def test_deleting_one_without_a_terminal_needs_a_yes(live: Cli, project: str) -> None:
+    done = live("projects", "delete", project, exits=2)
+    assert "nothing was done" in done.stderr
+    assert done.stderr.endswith("→ agree beforehand with `--yes`\n")
+    assert live.json("projects", "show", project)["name"] == project
+
+
+def test_one_that_is_called_like_a_command_is_entered_with_open(live: Cli, tmp_path: Path) -> None:
+    made = live("new", "launch", "--path", str(tmp_path))
+    assert made.stdout == f"launch is {tmp_path}; `stratavore open launch` begins.\n"
+    assert "launch is a command, too" in made.stderr
+    renamed = live("projects", "rename", "launch", "stop")
+    assert "entered with `stratavore open stop`" in renamed.stderr
+    live("projects", "delete", "stop", "-y")
+
+
+def test_a_tilde_that_no_shell_expanded_is_the_home(live: Cli) -> None:
+    home = Path(live.environment["HOME"])
+    made = live.json("new", "tilde", "--path=~")
+    assert made["path"] == str(home)
+    (home / "variables").write_text("TILDE=was-expanded\n")
+    plan = live.json(
+        "launch", "tilde", "--agent", "shell", "--env-file=~/variables", "--dry-run", "--", "true"
+    )
+    assert plan["environment"]["TILDE"] == "was-expanded"

@@ -108,7 +108,7 @@ def test_rename_and_rm(live: Cli, project: str) -> None:
     live("launch", project, "--name", "old-name", *SLEEP)
     assert live.json("rename", "old-name", "new-name")["name"] == "new-name"
     assert "alive" in live("rm", "new-name", exits=4).stderr
-    assert live("rm", "--force", "new-name").stdout == "new-name\n"
+    assert live("rm", "--force", "--yes", "new-name").stdout == "new-name\n"
     live("show", "new-name", exits=3)
 
 
@@ -164,3 +164,33 @@ def test_interrupt_is_a_key(live: Cli, project: str) -> None:
     )
     live("interrupt", "busy")
     assert live.json("wait", "busy", "--until", "ended", "--timeout", "20")[0]["exit_code"] == 0
+
+
+def test_rm_all_removes_what_ended_and_names_what_it_keeps(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "rm-lives", "--", "sleep", "1000")
+    live("launch", project, "--name", "rm-ended", "--", "true")
+    live("wait", "rm-ended", "--until", "ended")
+    done = live("rm", "--project", project, "--yes")
+    assert done.stdout == "rm-ended\n"
+    assert "kept, for they live: rm-lives; `--force` kills and removes them" in done.stderr
+    assert live("rm", "--project", project, "--force", "--yes").stdout == "rm-lives\n"
+    assert live.json("ps", "--all", "--project", project) == []
+
+
+@pytest.mark.parametrize("argv", [["rm", "--force"], ["rm", "--project"]], ids="".join)
+def test_what_destroys_needs_a_yes_where_nobody_can_be_asked(
+    live: Cli, project: str, argv: list[str]
+) -> None:
+    live("launch", project, "--name", "precious", "--", "true")
+    live("wait", "precious", "--until", "ended")
+    done = live(*argv, project if "--project" in argv else "precious", exits=2)
+    assert "nothing was done. This removes 1 runner with all output" in done.stderr
+    assert done.stderr.endswith("→ agree beforehand with `--yes`\n")
+    live("rm", "precious")
+
+
+def test_a_table_has_a_column_for_ends_only_where_something_ended(live: Cli, project: str) -> None:
+    launched = live("launch", project, "--name", "no-end", "--", "sleep", "1000").stdout
+    assert launched.splitlines()[0].split() == ["ID", "NAME", "STATE"]
+    stopped = live("stop", "no-end").stdout
+    assert stopped.splitlines()[0].split() == ["ID", "NAME", "STATE", "ENDED"]

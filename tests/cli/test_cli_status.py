@@ -100,6 +100,7 @@ def test_upkeep(live: Cli, project: str) -> None:
     assert live.json("du").keys() == {"database_bytes", "output_bytes", "other_bytes", "by_runner"}
     assert live.json("prune", "--older-than", "0", "--dry-run")["runners"] >= 1
     live("show", "kept")
+    assert "nothing was done" in live("prune", "--older-than", "0", exits=2).stderr
     live("prune", "--older-than", "0", "--yes")
     live("show", "kept", exits=3)
 

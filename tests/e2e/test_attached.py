@@ -85,7 +85,7 @@ def test_through_a_restart_the_person_stays_in_the_conversation(house: House) ->
 
 def test_up_leads_from_a_new_folder_into_claude_and_back(house: House) -> None:
     """The quick start of the README: the folder is no project yet, and no daemon runs."""
-    house.cli("projects", "delete", "demo")
+    house.cli("projects", "delete", "demo", "--yes")
     house.cli("daemon", "stop")
     with terminal(house, "up", cwd=house.folder) as person:
         person.until_seen("is now the project project")
