@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from stratavore import failpoints, process, runner_files
+from stratavore import failpoints, process
 from stratavore.api.server import Server
 from stratavore.autostart import UNLESS_STOPPED, daemon_command
 from stratavore.cgroups import scope_command
@@ -31,11 +31,11 @@ from stratavore.paths import Paths
 from stratavore.sampling import Sampling
 from stratavore.shim.client import MARKER, ExitRecord
 from stratavore.shims import Shims
-from stratavore.store import events, installation, runners
+from stratavore.store import events, installation
 from stratavore.store.database import Condition, Database, Health, open_readonly
 from stratavore.store.lock import hold_lock
 from stratavore.supervisor import Supervisor
-from stratavore.upkeep import keep_house
+from stratavore.upkeep import keep_house, sweep
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ async def build(
     paths: Paths, config: Config, daemon: Daemon, config_file: Path | None = None
 ) -> AsyncIterator[Context]:
     """All parts of a daemon, started in order and closed in reverse; tests start this same function."""
-    loop = asyncio.get_running_loop()
+    loop, clock = asyncio.get_running_loop(), SystemClock()
     async with AsyncExitStack() as stack:
 
         def on_health(health: Health) -> None:
@@ -145,7 +145,7 @@ async def build(
             on_health=on_health,
         )
         stack.callback(database.close)
-        await database.write(lambda tx: installation.begin(tx, process.boot_id()))
+        await database.write(lambda tx: installation.begin(tx, process.boot_id(), now=clock.now()))
         shims = Shims(
             paths,
             runners_per_shim=config.shim.runners_per_shim,
@@ -158,17 +158,13 @@ async def build(
             runners_may_control=config.runners.runners_may_control,
             idle_seconds=config.shim.idle_exit,
         )
-        clock = SystemClock()
         context = Context(config, paths, database, shims, clock, News(), daemon, clock.now())
         supervisor = daemon.supervisor = Supervisor(context)
         await shims.start()
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
         await supervisor.reconcile()
-        if all(
-            health == "ok" for health in shims.health().values()
-        ):  # A silent one may hold a runner to adopt.
-            runner_files.remove_strangers(paths, runners.list_ids(context.rows))
+        await sweep(context)
         for work in (
             supervisor.run(),
             Sampling(context).run(),

@@ -1,20 +1,27 @@
 """What a runner has on the disk: its environment, the small files that its agent was given, its output.
 
 Rule 1: directories are 0700 and files 0600, from the first moment on.
-Rule 2: a file is whole or absent: it is written beside its place and renamed.
+Rule 2: a file is whole or absent: it is written beside its place and renamed. It is not flushed: after a power cut
+one may be empty, and then the start of its runner says so.
 Rule 3: an environment is written once and never changed, so those launched together have links to one file. To make
 a thousand files costs more than to start a thousand runners.
 """
 
 import json
+import logging
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+import stat
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
 
 from stratavore.errors import Invalid
 from stratavore.paths import Paths
+
+log = logging.getLogger(__name__)
 
 
 def write_environment(paths: Paths, runner_ids: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -64,6 +71,12 @@ def _write_private(path: str, content: bytes) -> None:
     os.replace(beside, path)
 
 
+def remove_all(paths: Paths, runner_ids: Iterable[str], logs: Iterable[str]) -> int:
+    """Remove everything of these runners, with these logs; returns the bytes that it held."""
+    freed = sum(remove(paths, runner_id) for runner_id in runner_ids)
+    return freed + sum(map(remove_log, logs))
+
+
 def remove(paths: Paths, runner_id: str) -> int:
     """Remove what a runner has besides its output; returns the bytes that it held."""
     directory = paths.runner(runner_id)
@@ -72,20 +85,45 @@ def remove(paths: Paths, runner_id: str) -> int:
     return freed + _unlink(paths.environment(runner_id))
 
 
-def remove_strangers(paths: Paths, known: Collection[str]) -> int:
-    """Remove the environments of runners that nobody knows: their launch was cut off before it was committed.
-
-    Only while no launch is under way. Returns how many there were.
-    """
-    strangers = [entry.name for entry in paths.environments.iterdir() if entry.name not in known]
-    for name in strangers:
-        _unlink(paths.environments / name)
-    return len(strangers)
+def list_traces(paths: Paths) -> list[Path]:
+    """Everything on the disk that is some runner's; `owner_of` tells whose."""
+    return [*paths.environments.iterdir(), *paths.runners.iterdir(), *paths.logs.glob("*/*")]
 
 
-def remove_log(log: str) -> int:
+def owner_of(trace: Path) -> str:
+    """The id of the runner: all of the name, or what stands before the number of the run."""
+    return trace.name.partition(".")[0]
+
+
+def remove_traces(traces: Iterable[Path], *, since: datetime, until: datetime) -> int:
+    """Remove those that were last changed between these moments; returns how many there were."""
+    removed = 0
+    for trace in traces:
+        try:
+            found = trace.lstat()
+            if not since.timestamp() <= found.st_mtime < until.timestamp():
+                continue
+            shutil.rmtree(trace) if stat.S_ISDIR(found.st_mode) else trace.unlink()
+        except OSError as problem:  # the next time is another try
+            log.warning(
+                "what nobody knows could not be removed", extra={"path": str(trace), "why": str(problem)}
+            )
+        else:
+            removed += 1
+    return removed
+
+
+def remove_empty_logs(paths: Paths, living: Collection[str]) -> None:
+    """Remove the directories in which shims that are gone kept the output of runs, once nothing is in them."""
+    for directory in paths.logs.iterdir():
+        if directory.name not in living:
+            with suppress(OSError):  # there is something in it
+                directory.rmdir()
+
+
+def remove_log(run_log: str) -> int:
     """Remove the output of one run and its sidecar; returns the bytes on disk that it held."""
-    return _unlink(Path(log)) + _unlink(Path(log + ".idx"))
+    return _unlink(Path(run_log)) + _unlink(Path(run_log + ".idx"))
 
 
 def _unlink(path: Path) -> int:

@@ -135,8 +135,7 @@ async def forget(context: Context, ids: list[str], *, actor: str) -> int:
             runners.remove(tx, runner_id, actor=actor, now=now)
 
     await context.write(remove)
-    freed = sum(runner_files.remove(context.paths, runner_id) for runner_id in ids)
-    return freed + sum(runner_files.remove_log(log_file) for log_file in logs)
+    return await asyncio.to_thread(runner_files.remove_all, context.paths, ids, logs)
 
 
 async def _wait(context: Context, ids: list[str], request: ListRunners) -> None:

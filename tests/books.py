@@ -40,7 +40,7 @@ class Books:
         database = Database.open(path)
         try:
             books = cls(database)
-            books.do(lambda tx: installation.begin(tx, BOOT))
+            books.do(lambda tx: installation.begin(tx, BOOT, now=NOW))
             books.project("p")
             yield books
         finally:

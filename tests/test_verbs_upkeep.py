@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 from stratavore.errors import NotFound
+from stratavore.model import Runner
 from stratavore.store import events
-from tests.house import House, is_alive, living, quick
+from stratavore.upkeep import keep_house, sweep
+from tests.house import House, is_alive, living, quick, until
 
 
 async def test_where_all_agrees_nothing_is_done(house: House) -> None:
@@ -73,6 +76,91 @@ async def test_old_events_go_and_the_chain_holds(tmp_path: Path) -> None:
         assert events.first_broken(house.context.rows) is None
         await house.restart()
         assert events.first_broken(house.context.rows) is None
+
+
+class TestWhatNobodyKnows:
+    """Files of runners that the database does not know: of a launch or a removal that was cut off, and of others."""
+
+    async def test_what_a_removal_left_goes_at_the_next_start(self, house: House) -> None:
+        await house.project("p")
+        runner, kept = await house.launch("p", "echo output"), await house.running("p", "echo kept; exec cat")
+        await house.over(runner.id)
+        await house.says(kept, "kept")
+        for known in (runner, kept):
+            house.paths.runner(known.id).mkdir()
+            (house.paths.runner(known.id) / "settings.json").touch()
+        await forgotten(house, runner)
+        await house.restart()
+        assert traces_of(house, runner) == []
+        assert len(traces_of(house, kept)) >= 3
+
+    async def test_what_a_holder_still_has_is_taken_in_and_stays(self, house: House) -> None:
+        await house.project("p")
+        runner = await house.running("p", "echo output; exec cat")
+        await house.says(runner, "output")
+        before = traces_of(house, runner)
+        await forgotten(house, runner)
+        await house.restart()
+        assert (await house.get(runner.id)).pid == runner.pid
+        assert traces_of(house, runner) == before
+
+    async def test_while_a_holder_is_silent_nothing_is_removed(
+        self, house: House, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        await house.project("p")
+        runner, ended = await house.running("p"), await house.launch("p", "echo output")
+        await house.over(ended.id)
+        await forgotten(house, runner)
+        await forgotten(house, ended)
+        before = traces_of(house, runner), traces_of(house, ended)
+        monkeypatch.setattr("stratavore.shims.fleet._ANSWER_SECONDS", 0.3)
+        [shim] = house.pids("shims")
+        os.kill(shim, signal.SIGSTOP)
+        try:
+            await house.restart()
+            assert (traces_of(house, runner), traces_of(house, ended)) == before
+        finally:
+            os.kill(shim, signal.SIGCONT)
+        await until(lambda: set(house.context.shims.health().values()) == {"ok"})
+        await house.ask("reconcile")
+        await keep_house(house.context)
+        assert traces_of(house, ended) == []
+        assert (await house.get(runner.id)).pid == runner.pid
+        assert traces_of(house, runner) == before[0]
+
+    async def test_what_stands_from_an_older_database_stays(self, house: House) -> None:
+        await house.project("p")
+        runner = await house.launch("p", "echo output")
+        await house.over(runner.id)
+        await house.stop()
+        before = traces_of(house, runner)
+        for file in house.paths.state.glob("state.db*"):
+            file.rename(file.with_name(f"old-{file.name}"))
+        await house.start()
+        assert traces_of(house, runner) == before
+
+    async def test_a_launch_under_way_keeps_its_environment(self, house: House) -> None:
+        under_way = house.paths.environment("underway00")
+        under_way.write_text("{}")
+        assert await sweep(house.context) == 0
+        assert under_way.exists()
+        await house.restart()
+        assert not under_way.exists()
+
+    async def test_the_directory_of_a_dead_shim_goes_with_its_last_output(self, house: House) -> None:
+        house.paths.logs.joinpath("dead").mkdir()
+        await sweep(house.context)
+        assert not house.paths.logs.joinpath("dead").exists()
+
+
+async def forgotten(house: House, runner: Runner) -> None:
+    """The database knows nothing of it, as after a removal that was cut off."""
+    await house.wish("DELETE FROM runners WHERE id = ?", runner.id)
+
+
+def traces_of(house: House, runner: Runner) -> list[Path]:
+    places = (house.paths.environments, house.paths.runners, *house.paths.logs.iterdir())
+    return sorted(path for place in places for path in place.glob(f"{runner.id}*"))
 
 
 class TestTheEndOfTheDaemon:

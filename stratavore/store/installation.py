@@ -1,20 +1,24 @@
 """The one row about this installation."""
 
 import secrets
+from datetime import datetime
 
+from stratavore.clock import iso
 from stratavore.store.database import Rows, Tx
 
 
-def begin(tx: Tx, boot_id: str) -> str | None:
-    """Note that a daemon starts under `boot_id`; returns the boot id of the daemon before it, None for the first."""
-    before = tx.one_or_none("SELECT boot_id FROM installation")
-    if before is None:
-        tx.execute(
-            "INSERT INTO installation (one, id, boot_id) VALUES (1, ?, ?)", (secrets.token_hex(16), boot_id)
-        )
-        return None
-    tx.execute("UPDATE installation SET boot_id = ?", (boot_id,))
-    return str(before["boot_id"])
+def begin(tx: Tx, boot_id: str, *, now: datetime) -> None:
+    """Note that a daemon starts under `boot_id`; the first one begins the installation."""
+    tx.execute(
+        "INSERT INTO installation (one, id, boot_id, began_at) VALUES (1, ?1, ?2, ?3)"
+        " ON CONFLICT (one) DO UPDATE SET boot_id = ?2",
+        (secrets.token_hex(16), boot_id, iso(now)),
+    )
+
+
+def began_at(rows: Rows) -> datetime:
+    """When this database was begun: what is older on the disk belongs to another."""
+    return datetime.fromisoformat(str(rows.scalar("SELECT began_at FROM installation")))
 
 
 def last_boot_id(rows: Rows) -> str | None:

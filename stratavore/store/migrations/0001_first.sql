@@ -5,6 +5,7 @@ CREATE TABLE installation (
     one        INTEGER PRIMARY KEY CHECK (one = 1),
     id         TEXT    NOT NULL,
     generation INTEGER NOT NULL DEFAULT 1,
+    began_at   TEXT    NOT NULL,
     boot_id    TEXT
 ) STRICT;
 
