@@ -53,10 +53,10 @@ class Run:
     """A process and everything that belongs to it, from its spawn to its end."""
 
     __slots__ = (
-        "_askers", "_at_end", "_carry", "_ended_at", "_exit", "_fd", "_input", "_is_blocked", "_is_closed", "_is_killing",
-        "_is_pausing", "_is_sweeping", "_keeper", "_loop", "_steps", "_sweeps_left", "is_paused", "is_stopping",
-        "is_tty", "key", "label", "log", "pid", "queued_bytes", "runner", "size", "start_time", "started_at",
-        "viewers", "writer",
+        "_askers", "_at_end", "_carry", "_ended_at", "_exit", "_fd", "_input", "_is_blocked", "_is_closed",
+        "_is_killing", "_is_pausing", "_is_sweeping", "_keeper", "_loop", "_steps", "_sweeps_left", "is_paused",
+        "is_stopping", "is_tty", "key", "label", "log", "pid", "queued_bytes", "runner", "size", "start_time",
+        "started_at", "viewers", "writer",
     )  # fmt: skip
 
     def __init__(self, request: Json, log: Log, loop: Loop, keeper: Keeper) -> None:
