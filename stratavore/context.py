@@ -3,11 +3,10 @@
 import asyncio
 from collections.abc import Callable, Collection
 from datetime import datetime
-from functools import cache
 from typing import NamedTuple, Protocol, TypeVar
 
 from stratavore.booking import Moment
-from stratavore.cgroups import Limits
+from stratavore.cgroups import Limits, LimitsByShim
 from stratavore.clock import Clock, chance
 from stratavore.config import Config
 from stratavore.model import Reconciled, ShimId
@@ -19,8 +18,7 @@ from stratavore.store.database import Database, Rows, Tx
 
 T = TypeVar("T")
 
-limits_around = cache(Limits.around)
-"""A holder stays where it is, so one look is enough."""
+_limits = LimitsByShim()
 
 
 class News:
@@ -84,14 +82,17 @@ class Context(NamedTuple):
     def limits_around(self, shim: ShimId) -> Limits | None:
         """The hard limits that can be set where that shim lives; None if there are none."""
         pid = self.shims.pid_of(shim)
-        return None if pid is None else limits_around(pid)
+        return None if pid is None else _limits.around(shim, pid)
 
     def limits(self) -> str:
         """Whether memory and CPU quotas are more than watched, in words."""
-        holders = self.shims.pids()
-        if holders and all(limits_around(pid) is not None for pid in holders):
-            return "hard"
-        return "soft: the shims live in no delegated cgroup v2" if holders else "soft: no shim lives"
+        around = [self.limits_around(shim) for shim in self.shims.health()]
+        found = [limits for limits in around if limits is not None]
+        if not around:
+            return "soft: no shim lives"
+        if len(found) < len(around):
+            return "soft: the shims live in no delegated cgroup v2"
+        return "hard" if all(limits.holds_cpu for limits in found) else "hard for memory, soft for CPU"
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` in a transaction; returns what it returned once that is durable, and tells the news."""

@@ -30,9 +30,7 @@ from stratavore.shims.requests import (
 )
 from stratavore.shims.shim import Shim
 
-_PING_SECONDS = 4.0
-_SILENT_SECONDS = 5.0
-_ANSWER_SECONDS = 5.0
+_PING_SECONDS, _SILENT_SECONDS, _ANSWER_SECONDS = 4.0, 5.0, 5.0
 _SPARE_SECONDS = 60.0
 _MAX_PER_SHIM = 64
 _log = logging.getLogger(__name__)
@@ -93,9 +91,7 @@ class Shims:
         for directory in (self._paths.shims, self._paths.zygotes, self._paths.logs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._nursery.open()
-        await asyncio.gather(
-            *(self._meet(ShimId(entry.name)) for entry in sorted(self._paths.shims.iterdir()))
-        )
+        await asyncio.gather(*(self._meet(ShimId(name)) for name in sorted(os.listdir(self._paths.shims))))
         self._spend(self._look_after())
 
     async def close(self) -> None:
@@ -123,11 +119,11 @@ class Shims:
     def pids(self) -> frozenset[int]:
         """The processes below which the runners live, those of shims that have not answered yet among them."""
         met = {shim.id: shim.pid for shim in self._shims.values() if shim.pid}
-        if met.keys() >= set(
+        is_whole = met.keys() >= set(
             os.listdir(self._paths.shims)
-        ):  # as a rule; to look at all their locks takes longer
-            return frozenset(met.values())
-        return frozenset(met.values()) | frozenset(client.living(self._paths.shims).values())
+        )  # as a rule; to look at all locks takes longer
+        living = {} if is_whole else client.living(self._paths.shims)
+        return frozenset(met.values()) | frozenset(living.values())
 
     def pid_of(self, shim: ShimId) -> int | None:
         """The process of that shim, if it lives."""
@@ -246,9 +242,8 @@ class Shims:
         asked = [shim for shim in self._shims.values() if shim.link and shim.health == "ok"]
         answers = await asyncio.gather(*map(self._list, asked))
         told = {shim.id: answer for shim, answer in zip(asked, answers, strict=True) if answer is not None}
-        return Survey(
-            {key: held for answer in told.values() for key, held in answer.items()}, frozenset(told)
-        )
+        held = {key: entry for answer in told.values() for key, entry in answer.items()}
+        return Survey(held, frozenset(told))
 
     # Dead shims
 
