@@ -118,16 +118,18 @@ class Connection:
         number = next(self._numbers)
         self.sock.sendall(control({"op": op, "id": number, **fields}))
         entries: list[Json] = []
-        while True:
-            for message in self._read():
+        answer: Json | None = None
+        while answer is None:
+            for message in self._read():  # all of it: news may follow the answer
                 if message.get("id") != number:
                     self._events.append(message)
                 elif "entry" in message:
                     entries.append(message["entry"])
-                elif "error" in message:
-                    raise Refused(message["error"])
                 else:
-                    return {"entries": entries, **message} if entries or op == "list" else message
+                    answer = message
+        if "error" in answer:
+            raise Refused(answer["error"])
+        return {"entries": entries, **answer} if entries or op == "list" else answer
 
     def attach(
         self, key: str, *, role: str = OBSERVER, rows: int = 0, cols: int = 0, takeover: bool = False
@@ -170,7 +172,12 @@ class Connection:
 
     def pending(self) -> bool:
         """Whether `receive` would return at once."""
-        return bool(self._events) or bool(select.select([self.sock], [], [], 0)[0])
+        return self.has_queued or bool(select.select([self.sock], [], [], 0)[0])
+
+    @property
+    def has_queued(self) -> bool:
+        """Whether events came together with an answer: `receive` has them, and `fileno` does not tell."""
+        return bool(self._events)
 
     def close(self) -> None:
         self.sock.close()

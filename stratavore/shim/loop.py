@@ -27,7 +27,7 @@ RESETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _MAX_PEERS = 256
 _MAX_UNREAD = 8 << 20
-_RECEIVED_BYTES = 1 << 16
+_RECEIVED_BYTES = 1 << 13
 
 
 def complain(text: str) -> None:

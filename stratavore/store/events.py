@@ -38,6 +38,12 @@ _HASHED = (
     "actor",
     "generation",
 )
+_INSERT = """
+INSERT INTO events (event_id, aggregate_type, aggregate_id, aggregate_seq, type, schema_version, payload, at, actor,
+                    generation, previous_hash, hash)
+VALUES (:event_id, :aggregate_type, :aggregate_id, :aggregate_seq, :type, :schema_version, :payload, :at, :actor,
+        :generation, :previous_hash, :hash)
+"""
 
 
 def append(
@@ -48,7 +54,7 @@ def append(
     `payload` must be JSON and hold no secret; `actor` says who did it (`cli uid=1000 pid=7`, `supervisor`, …).
     """
     aggregate_type = type.partition(".")[0]
-    before = tx.one(_BEFORE)
+    before: Row = tx.memo.get(_BEFORE) or tx.one(_BEFORE)
     number = tx.scalar(
         "INSERT INTO aggregates (type, id, seq) VALUES (?, ?, 1)"
         " ON CONFLICT (type, id) DO UPDATE SET seq = seq + 1 RETURNING seq",
@@ -66,12 +72,9 @@ def append(
         "actor": actor,
         **before,
     }
-    tx.execute(
-        "INSERT INTO events (event_id, aggregate_type, aggregate_id, aggregate_seq, type, schema_version, payload,"
-        " at, actor, generation, previous_hash, hash) VALUES (:event_id, :aggregate_type, :aggregate_id,"
-        " :aggregate_seq, :type, :schema_version, :payload, :at, :actor, :generation, :previous_hash, :hash)",
-        {**row, "hash": digest(row)},
-    )
+    row["hash"] = digest(row)
+    tx.execute(_INSERT, row)
+    tx.memo[_BEFORE] = {"generation": row["generation"], "previous_hash": row["hash"]}
 
 
 def digest(row: Row) -> str:

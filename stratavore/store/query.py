@@ -96,6 +96,12 @@ class Tx(_Asked):
     database: when a neighbour spoils the batch that they share, the function is run once more.
     """
 
+    def __init__(self, connection: apsw.Connection, *, schema_is_fixed: bool) -> None:
+        super().__init__(connection, schema_is_fixed=schema_is_fixed)
+        self.memo: dict[str, Any] = {}
+        """What was read or written in this batch and is asked for again and again. Whoever keeps something here is the
+        only one who changes it; the writer forgets all of it at each begin and when it takes a job back."""
+
     def execute(self, sql: str, params: Params = ()) -> int:
         """Run one INSERT, UPDATE or DELETE; return how many rows it changed itself (not its triggers)."""
         self._fetch(self._run(sql, params))

@@ -203,6 +203,7 @@ class Writer:
     def _transact(self, jobs: list[Job]) -> list[Outcome]:
         self.place.verify()
         self._begin()
+        self._tx.memo.clear()
         outcomes = [self._attempt(job) for job in jobs]
         fp("store.commit")
         began = time.perf_counter()
@@ -236,6 +237,7 @@ class Writer:
             if not self._connection.in_transaction:
                 raise _Spoilt(error) from error
             execute("ROLLBACK TO job")
+            self._tx.memo.clear()
             execute("RELEASE job")
             return Outcome(job, None, error)
         execute("RELEASE job")

@@ -206,6 +206,9 @@ class _Session:
     def _wait(self) -> None:
         """For keys, news of the shim, room at the terminal, or a signal; and handle what came."""
         terminal, connection = self._terminal, self._connection
+        if connection is not None and connection.has_queued:
+            self._talk(connection, has_come=True, has_room=False)
+            return
         readable: list[int] = [fd for fd in (terminal.wakeup,) if fd is not None]
         writable: list[int] = [terminal.out] if terminal.has_pending else []
         if terminal.is_input_terminal:

@@ -1,6 +1,8 @@
 """The event log: one chain, and what is done to it that nobody may do."""
 
+import asyncio
 import itertools
+import threading
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 import apsw
 import pytest
 
+from stratavore.errors import Conflict
 from stratavore.store import events
 from stratavore.store.database import Row, Tx
 from tests.books import ACTOR, NOW, Books
@@ -262,3 +265,29 @@ def prune(books: Books, *, before: float, keep_rows: int = 1000, at_most: int = 
         tx, before=NOW + timedelta(seconds=before), keep_rows=keep_rows, at_most=at_most, now=NOW
     )
     return books.do(doomed)
+
+
+async def test_the_chain_holds_when_a_neighbour_in_the_batch_is_taken_back(books: Books) -> None:
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> None:
+        entered.set()
+        gate.wait()
+
+    def append(number: int) -> Callable[[Tx], None]:
+        def write(tx: Tx) -> None:
+            events.append(tx, BUSY, "r0", {"n": number}, actor=ACTOR, now=NOW)
+            if number == 1:
+                raise Conflict("taken back")
+
+        return write
+
+    holding = asyncio.ensure_future(books.database.write(hold))
+    await asyncio.to_thread(entered.wait)
+    batch = [asyncio.ensure_future(books.database.write(append(number))) for number in range(3)]
+    await asyncio.sleep(0)  # they queue up behind the one that is held, so they are one batch
+    gate.set()
+    await asyncio.gather(holding, *batch, return_exceptions=True)
+    assert [type(each.exception()) for each in batch] == [type(None), Conflict, type(None)]
+    assert [event.payload["n"] for event in books.events() if event.type == BUSY] == [0, 2]
+    assert events.first_broken(books.rows) is None

@@ -148,6 +148,21 @@ def test_one_types_many_watch_and_a_takeover_is_told(shim: Shim, attacher: Attac
     assert b"never" not in output(run)
 
 
+def test_news_that_come_together_with_the_answer_are_heard(shim: Shim, attacher: Attacher) -> None:
+    """Nobody is told of more before it has read what it was told: who misses one hears nothing ever again."""
+    program = (
+        "import itertools, time\nfor n in itertools.count(): print(n, 'told', flush=True), time.sleep(0.002)"
+    )
+    run = shim.spawn(sys.executable, "-c", program)
+    for _ in range(12):
+        child = attacher(run, "--takeover")
+        child.expect_exact("detach with")
+        newest = output(run).count(b"\n")
+        child.expect_exact(f"\n{newest + 20} told")
+        child.send(b"\x1cd")
+        child.expect_exact("OUTCOME detached")
+
+
 def test_scrollback_is_replayed_without_the_questions_of_then(shim: Shim, attacher: Attacher) -> None:
     queries = r"\033[6n\033[c\033[>0q\033[?u\033]11;?\007\033P+q544e\033\\\033[?2026$p\033[14t\033]52;c;?\007"
     run = shim.shell(f"printf 'old output{queries}\\r\\n'; " + ECHO)
