@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple, Protocol, TypeVar
 
 from stratavore.booking import Moment
@@ -89,9 +89,9 @@ class Context(NamedTuple):
         around = [self.limits_around(shim) for shim in self.shims.health()]
         found = [limits for limits in around if limits is not None]
         if not around:
-            return "soft: no shim lives"
+            return "unknown: no holder lives yet"
         if len(found) < len(around):
-            return "soft: the shims live in no delegated cgroup v2"
+            return "soft: quotas are only watched, for systemd delegated no cgroup to the holders"
         return "hard" if all(limits.holds_cpu for limits in found) else "hard for memory, soft for CPU"
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
@@ -105,6 +105,10 @@ class Context(NamedTuple):
         """The configured backoff."""
         runners = self.config.runners
         return Pace(runners.backoff_first, runners.backoff_max, runners.backoff_jitter, runners.healthy_after)
+
+    def seen_since(self) -> datetime:
+        """A runner that was seen before that moment is not seen now."""
+        return self.clock.now() - timedelta(seconds=self.config.supervision.heartbeat_ttl)
 
     def moment(self) -> Moment:
         """Now, for booking."""

@@ -81,9 +81,7 @@ class _Asked:
 
 
 def _status(paths: Paths, rows: Rows, asked: _Asked) -> Status:
-    return msgspec.structs.replace(
-        standing.whole(rows, ["the daemon is not running"]), cpu_percent=None, rss_bytes=None
-    )
+    return standing.whole(rows, ["the daemon is not running"], seen_since=None)
 
 
 def _daemon_status(paths: Paths, rows: Rows, asked: _Asked) -> dict[str, Any]:
@@ -115,7 +113,7 @@ def _explain_runner(paths: Paths, rows: Rows, asked: _Asked) -> Explanation:
     runner = runners.get_runner(rows, asked.target)
     return Explanation(
         runner=runner,
-        summary=f"when the daemon last wrote, {standing.summary_of(runner)}",
+        summary=f"as of the daemon's last write, {standing.summary_of(runner)}",
         evidence=standing.recorded_evidence(rows, runner),
         next="nothing, until a daemon runs: `stratavore daemon start`",
     )

@@ -9,7 +9,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from functools import cache
 from typing import NamedTuple
 
@@ -150,27 +150,41 @@ def send_signal(processes: Iterable[Identity], number: signal.Signals) -> None:
 
 def tree(pid: int) -> list[tuple[int, int]]:
     """Pid and start time of the process and of all below it, itself first; empty if it is gone."""
-    try:
-        below = psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        below = []
-    found = [(each, stat(each)) for each in (pid, *(child.pid for child in below))]
+    found = [(each, stat(each)) for each in (pid, *_below(pid))]
     return [(each, entry.start_time) for each, entry in found if entry is not None]
 
 
 def describe_tree(pid: int) -> list[str]:
     """One line for each process below `pid`, for people."""
-    try:
-        below = psutil.Process(pid).children(recursive=True)
-    except psutil.Error:
-        return []
     lines = []
-    for child in below:
+    for child in _below(pid):
         try:
-            lines.append(f"{child.pid} {child.name()}")
+            lines.append(f"{child} {psutil.Process(child).name()}")
         except psutil.Error:
             continue
     return lines
+
+
+def _below(pid: int) -> list[int]:
+    """All below the process, parents first, as the kernel lists the children of each (proc(5)): to look through all
+    processes instead takes as long as there are many."""
+    found, at = [pid], 0
+    while at < len(found):
+        found += _children(found[at])
+        at += 1
+    return found[1:]
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
+    found: list[int] = []
+    for task in tasks:
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+            found += map(int, file.read().split())
+    return found
 
 
 class Sampler:
@@ -180,21 +194,28 @@ class Sampler:
         self._ticks: dict[tuple[int, int], int] = {}
         self._at: float | None = None
 
-    def sample(self, roots: Mapping[str, int]) -> dict[str, Usage]:
-        """The use of each tree, by the name of its root pid. A root that is gone has no entry.
+    def sample(self, roots: Mapping[str, Identity], holders: Set[int] = frozenset()) -> dict[str, Usage]:
+        """The use of each tree, by the name of its root. A root that is gone has no entry, nor has one whose pid is
+        another's by now.
 
-        A tree is the root, all below it, and all of its session, so that orphans count too.
+        A tree is the root, all below it, and all of its session, so that orphans count too. Those with a session of
+        their own are known by the marker that they bear, once one of the `holders` has taken their parent's place.
         """
         table = _read_table()
         at, before = time.monotonic(), self._at
-        owners = _owners(table, {pid: name for name, pid in roots.items()})
-        sums: dict[str, list[int]] = {name: [0, 0, 0] for name, pid in roots.items() if pid in table}
-        members = {name: [(roots[name], table[roots[name]].start_time)] for name in sums}
+        living = {
+            name: who.pid
+            for name, who in roots.items()
+            if who.boot_id == boot_id() and (seen := table.get(who.pid)) and seen.start_time == who.start_time
+        }
+        owners = _owners(table, {pid: name for name, pid in living.items()}, holders)
+        sums: dict[str, list[int]] = {name: [0, 0, 0] for name in living}
+        members = {name: [(pid, table[pid].start_time)] for name, pid in living.items()}
         ticks: dict[tuple[int, int], int] = {}
         for pid, name in owners.items():
             entry = table[pid]
-            total = sums.get(name)
-            if total is None or entry.state in "ZX":
+            total = sums[name]
+            if entry.state in "ZX":
                 continue
             who = (pid, entry.start_time)
             ticks[who] = entry.cpu_ticks
@@ -203,7 +224,7 @@ class Sampler:
             )
             total[1] += entry.rss_bytes
             total[2] += entry.threads
-            if pid != roots[name]:
+            if pid != living[name]:
                 members[name].append(who)
         self._ticks, self._at = ticks, at
         elapsed = None if before is None else max(at - before, 0.001)
@@ -228,23 +249,26 @@ def _read_table() -> dict[int, Stat]:
     return table
 
 
-def _owners(table: Mapping[int, Stat], roots: Mapping[int, str]) -> dict[int, str]:
-    """The root's name of every process that belongs to a tree: through its parents, else through its session."""
-    owners = dict(roots)
+def _owners(table: Mapping[int, Stat], roots: Mapping[int, str], holders: Set[int]) -> dict[int, str]:
+    """The root's name of every process that belongs to a tree: through its parents, its session, or its marker."""
+    owners, names = dict(roots), set(roots.values())
     strangers: set[int] = set()
     for start in table:
         path, pid = [], start
         while pid not in owners and pid not in strangers and pid in table:
             path.append(pid)
-            if table[pid].session in roots:
-                owners[pid] = roots[table[pid].session]
-                break
-            pid = table[pid].ppid
+            entry = table[pid]
+            if entry.session in roots:
+                owners[pid] = roots[entry.session]
+            elif entry.ppid in holders and (mark := mark_of(pid)) in names:
+                owners[pid] = mark
+            else:
+                pid = entry.ppid
         if pid in owners:
             owners.update(dict.fromkeys(path, owners[pid]))
         else:
             strangers.update(path)
-    return {pid: name for pid, name in owners.items() if pid in table}
+    return owners
 
 
 class OutOfMemory:

@@ -2,21 +2,22 @@
 
 Rule 1: one pass over the process table serves all runners, in a thread of its own.
 Rule 2: a sample is no event. That a quota is exceeded is one, told when it begins, not at every look.
-Rule 3: over quota, the runner that uses most of it is paused or stopped, one at a look, until it fits again.
+Rule 3: over quota, the runner that uses most of it is paused or stopped, one after the other, until it fits again.
+Pausing frees no memory, it only ends the growth: for memory one runner is paused, and what then is a person's to say.
 """
 
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence, Set
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from stratavore import booking, conversation
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
-from stratavore.model import Desired, EndReason, Health, OnQuota
-from stratavore.process import Sampler, Usage
+from stratavore.model import Desired, EndReason, Health, OnQuota, Runner, RunnerState, ShimId
+from stratavore.process import Identity, Sampler, Usage
 from stratavore.store import events, runners, samples, supervision
 from stratavore.store.database import Row, Tx
 from stratavore.store.samples import Sample
@@ -61,7 +62,8 @@ class Sampling:
         ]
         if not living:
             return
-        found = await asyncio.to_thread(self._measure, living)
+        holders, health = self._context.shims.pids(), self._context.shims.health()
+        found = await asyncio.to_thread(self._measure, living, holders, health)
 
         def store(tx: Tx) -> None:
             samples.store(tx, [look.sample for look in found])
@@ -70,22 +72,24 @@ class Sampling:
                     runners.set_session(tx, look.sample.runner_id, look.new_session_id)
 
         await self._context.database.write(store)
-        for row in samples.by_project(self._context.rows):
-            await self._hold_to_quota(row)
-        await self._look_for_the_silent()
+        since = self._context.seen_since()
+        for row in samples.by_project(self._context.rows, since=since):
+            await self._hold_to_quota(row, since)
+        await self._look_for_the_silent(since)
 
-    async def _look_for_the_silent(self) -> None:
+    async def _look_for_the_silent(self, since: datetime) -> None:
         """Reconcile if a runner that should live was not seen for as long as a heartbeat counts."""
-        ttl = timedelta(seconds=self._context.config.supervision.heartbeat_ttl)
-        if silent := samples.list_silent(self._context.rows, since=self._context.clock.now() - ttl):
+        if silent := samples.list_silent(self._context.rows, since=since):
             log.warning("runners were not seen", extra={"runners": len(silent)})
             await self._context.house.reconcile()
 
-    def _measure(self, living: Sequence[Supervised]) -> list[Look]:
+    def _measure(
+        self, living: Sequence[Supervised], holders: Set[int], health: Mapping[ShimId, str]
+    ) -> list[Look]:
         """One look at each; runs in a thread."""
         now = self._context.clock.now()
-        usage = self._sampler.sample({row.id: row.pid for row in living if row.pid is not None})
-        health = self._context.shims.health()
+        roots = {row.id: Identity(row.boot_id or "", row.pid or 0, row.start_time or 0) for row in living}
+        usage = self._sampler.sample(roots, holders)
         taken = frozenset(row.session_id for row in living if row.session_id is not None)
         return [
             self._look_at(
@@ -122,7 +126,7 @@ class Sampling:
         except OSError:
             return None
 
-    async def _hold_to_quota(self, row: Row) -> None:
+    async def _hold_to_quota(self, row: Row, since: datetime) -> None:
         for used_name, limit_name in _RESOURCES.items():
             used, limit = row[used_name], row[limit_name]
             mark = (row["name"], used_name)
@@ -131,11 +135,13 @@ class Sampling:
                 continue
             begins = mark not in self._exceeded
             self._exceeded.add(mark)
-            await self._act_on_excess(row, used_name, {"used": used, "limit": limit}, tell=begins)
+            culprit = self._culprit(row["name"], used_name, OnQuota(row["on_quota"]), since)
+            await self._act_on_excess(row, used_name, {"used": used, "limit": limit}, culprit, tell=begins)
 
-    async def _act_on_excess(self, row: Row, resource: str, figures: dict[str, Any], *, tell: bool) -> None:
+    async def _act_on_excess(
+        self, row: Row, resource: str, figures: dict[str, Any], culprit: Supervised | None, *, tell: bool
+    ) -> None:
         action, now = OnQuota(row["on_quota"]), self._context.clock.now()
-        culprit = self._biggest(row["name"], resource) if action is not OnQuota.WARN else None
         told = {"resource": resource, **figures, "action": action.value, "runner": culprit and culprit.name}
 
         def act(tx: Tx) -> None:
@@ -155,9 +161,21 @@ class Sampling:
         if culprit is not None:
             self._context.wake([culprit.id])
 
-    def _biggest(self, project: str, resource: str) -> Supervised | None:
-        """The runner of the project that uses most of the resource, of those that can still be acted on."""
-        found = runners.list_runners(self._context.rows, project=project, state="running")
-        ranked = sorted(found, key=lambda runner: getattr(runner, resource) or 0, reverse=True)
-        wanted = [runner for runner in ranked if runner.desired is Desired.RUNNING]
-        return supervision.get_supervised(self._context.rows, wanted[0].id) if wanted else None
+    def _culprit(self, project: str, resource: str, action: OnQuota, since: datetime) -> Supervised | None:
+        """Who is to be acted on: the one that uses most. Nobody while what was done before takes effect."""
+        living = runners.list_runners(self._context.rows, project=project)
+        if action is OnQuota.WARN or any(map(_is_giving_way, living)):
+            return None
+        is_paused = any(runner.state is RunnerState.PAUSED for runner in living)
+        if action is OnQuota.PAUSE and resource == "rss_bytes" and is_paused:
+            return None
+        seen = [runner for runner in living if runner.seen_at is not None and runner.seen_at >= since]
+        running = [runner for runner in seen if runner.state is RunnerState.RUNNING]
+        ranked = sorted(running, key=lambda runner: getattr(runner, resource) or 0)
+        return supervision.get_supervised(self._context.rows, ranked[-1].id) if ranked else None
+
+
+def _is_giving_way(runner: Runner) -> bool:
+    """Whether it is being stopped or paused right now."""
+    is_wanted = runner.desired is Desired.RUNNING
+    return runner.state is RunnerState.STOPPING or (runner.state is RunnerState.RUNNING and not is_wanted)

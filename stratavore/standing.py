@@ -1,6 +1,7 @@
 """How things stand, told from rows alone: what the daemon says, and what is said in its place when it is down."""
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from stratavore.model import Desired, Evidence, RestartPolicy, Runner, RunnerState, Status
 from stratavore.store import events, projects, runners, samples
@@ -9,16 +10,16 @@ from stratavore.store.query import Rows
 _EVENTS_TOLD = 5
 
 
-def whole(rows: Rows, warnings: list[str]) -> Status:
-    """The counts and sums of everything that lives."""
+def whole(rows: Rows, warnings: list[str], *, seen_since: datetime | None) -> Status:
+    """The counts of everything that lives, and the sums of what was measured since then; None: nobody measures."""
     by_state = runners.count_by_state(rows)
-    use = samples.totals(rows)
+    use = {} if seen_since is None else samples.totals(rows, since=seen_since)
     return Status(
         runners=sum(by_state.values()),
         by_state=by_state,
         projects=len(projects.list_projects(rows)),
-        cpu_percent=use["cpu_percent"],
-        rss_bytes=use["rss_bytes"],
+        cpu_percent=use.get("cpu_percent"),
+        rss_bytes=use.get("rss_bytes"),
         warnings=warnings,
     )
 

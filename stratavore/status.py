@@ -26,7 +26,7 @@ from stratavore.store.supervision import Supervised
 
 async def status(context: Context, asker: Asker, request: Nothing) -> Status:
     """The whole house in one line."""
-    return whole(context.rows, warnings_of(context))
+    return whole(context.rows, warnings_of(context), seen_since=context.seen_since())
 
 
 async def daemon_status(context: Context, asker: Asker, request: Nothing) -> DaemonStatus:

@@ -51,6 +51,13 @@ def said(found: "subprocess.Popen[str]") -> str:
     return found.stdout.readline().strip()
 
 
+def who(found: "subprocess.Popen[str]") -> Identity:
+    """It, while it lives."""
+    identity = process.identify(found.pid)
+    assert identity is not None
+    return identity
+
+
 def until(is_so: Callable[[], object]) -> None:
     deadline = time.monotonic() + SECONDS
     while not is_so():
@@ -164,7 +171,7 @@ class TestSampler:
     def test_a_tree_is_summed_up(self, child: Child) -> None:
         found = child("sleep 1000 & sleep 1000 & echo ready; wait")
         assert said(found) == "ready"
-        [used] = Sampler().sample({"r": found.pid}).values()
+        [used] = Sampler().sample({"r": who(found)}).values()
         assert (used.children, used.threads) == (2, 3)
         assert used.rss_bytes > 3 * 100_000
         assert used.cpu_percent is None, "one look tells nothing about a rate"
@@ -173,32 +180,32 @@ class TestSampler:
         found = child("(sleep 1000 & echo $!) ; sleep 1000")
         orphan = int(said(found))
         until(lambda: (seen := process.stat(orphan)) is not None and seen.ppid != found.pid)
-        used = Sampler().sample({"r": found.pid})["r"]
+        used = Sampler().sample({"r": who(found)})["r"]
         assert orphan in {pid for pid, _ in used.members}
 
     def test_what_an_orphan_started_belongs_to_it_too(self, child: Child) -> None:
         found = child("(sh -c 'setsid sleep 1000 & echo $!; wait' &) ; sleep 1000")
         grandchild = int(said(found))
         until(lambda: _comm(grandchild) == "sleep")
-        used = Sampler().sample({"r": found.pid})["r"]
+        used = Sampler().sample({"r": who(found)})["r"]
         os.kill(grandchild, signal.SIGKILL)
         assert grandchild in {pid for pid, _ in used.members}
 
     def test_trees_are_told_apart(self, child: Child) -> None:
         first, second = child("sleep 1000 & echo ready; wait"), child("exec sleep 1000")
         said(first)
-        used = Sampler().sample({"a": first.pid, "b": second.pid})
+        used = Sampler().sample({"a": who(first), "b": who(second)})
         assert (used["a"].children, used["b"].children) == (1, 0)
 
     def test_work_is_seen_as_percent_of_one_core(self, child: Child) -> None:
         found = child("", sys.executable, "-c", "print('ready', flush=True)\nwhile True: pass")
         assert said(found) == "ready"
         sampler = Sampler()
-        sampler.sample({"r": found.pid})
+        sampler.sample({"r": who(found)})
         start = process.stat(found.pid)
         assert start is not None
         until(lambda: (seen := process.stat(found.pid)) is not None and seen.cpu_ticks > start.cpu_ticks + 20)
-        percent = sampler.sample({"r": found.pid})["r"].cpu_percent
+        percent = sampler.sample({"r": who(found)})["r"].cpu_percent
         assert percent is not None
         assert 5 < percent < 150
 
@@ -206,29 +213,52 @@ class TestSampler:
         found = child("exec sleep 1000")
         until(lambda: _comm(found.pid) == "sleep")
         sampler = Sampler()
-        sampler.sample({"r": found.pid})
-        assert sampler.sample({"r": found.pid})["r"].cpu_percent == 0.0
+        sampler.sample({"r": who(found)})
+        assert sampler.sample({"r": who(found)})["r"].cpu_percent == 0.0
 
     def test_what_comes_between_two_looks_counts_from_its_own_beginning(self, child: Child) -> None:
         """A new tree's CPU is all its own: it must not look idle because it is new, nor negative."""
         sampler = Sampler()
         sampler.sample({})
         found = child("exec sleep 1000")
-        percent = sampler.sample({"r": found.pid})["r"].cpu_percent
+        percent = sampler.sample({"r": who(found)})["r"].cpu_percent
         assert percent is not None
         assert percent >= 0
 
     def test_what_is_gone_has_no_entry(self, child: Child) -> None:
         found = child("exec sleep 1000")
+        roots = {"r": who(found), "ghost": Identity(process.boot_id(), 1 << 30, 5)}
         found.kill()
         found.wait()
-        assert Sampler().sample({"r": found.pid, "ghost": 1 << 30}) == {}
+        assert Sampler().sample(roots) == {}
+
+    def test_who_has_the_pid_of_another_is_not_measured_for_it(self, child: Child) -> None:
+        found = who(child("exec sleep 1000"))
+        others = {
+            "earlier": found._replace(start_time=found.start_time - 1),
+            "of another boot": found._replace(boot_id="x"),
+        }
+        assert set(Sampler().sample({"r": found, **others})) == {"r"}
+
+    def test_an_orphan_with_a_session_of_its_own_is_known_by_its_marker(self, child: Child) -> None:
+        """This process stands for the holder that has taken the parent's place."""
+        root = child("exec sleep 1000")
+        marked, other = (
+            child("sleep 1000 & echo ready; wait", env={"STRATAVORE_RUNNER": mark}) for mark in ("aaa", "bbb")
+        )
+        said(marked)
+        said(other)
+        used = Sampler().sample({"aaa": who(root)}, {os.getpid()})["aaa"]
+        assert used.children == 2
+        assert marked.pid in {pid for pid, _ in used.members}
+        assert Sampler().sample({"aaa": who(root)})["aaa"].children == 0
 
     def test_a_zombie_uses_nothing(self, child: Child) -> None:
         found = child("exec sleep 1000")
+        root = who(found)
         found.kill()
         until(lambda: (seen := process.stat(found.pid)) is not None and seen.state == "Z")
-        used = Sampler().sample({"r": found.pid})["r"]
+        used = Sampler().sample({"r": root})["r"]
         assert (used.rss_bytes, used.threads, used.children) == (0, 0, 0)
 
 

@@ -1,11 +1,14 @@
 """Memory and CPU over the quota of a project: an event when it begins, then what the project wants to happen."""
 
+import os
+import signal
 from typing import Any
 
 import pytest
 
 from stratavore.model import Desired, EndReason, Event, Runner
 from stratavore.sampling import Sampling
+from stratavore.store import samples
 from tests.house import House, is_alive
 
 TELLING = "project.quota_exceeded"
@@ -62,16 +65,52 @@ async def test_within_the_quota_nothing_happens(house: House, sampling: Sampling
     assert is_alive(large.pid)
 
 
-async def test_the_largest_is_paused_then_the_next(house: House, sampling: Sampling) -> None:
+async def test_for_memory_the_largest_is_paused_and_then_a_person_decides(
+    house: House, sampling: Sampling
+) -> None:
+    """A paused process keeps its memory: to pause one after the other would stop them all and free nothing."""
     small, large = await crowd(house, "pause")
     await sampling.look()
     await house.reaches(large.id, "paused")
+    for _ in range(3):
+        await sampling.look()
     assert (await house.get(small.id)).state == "running"
+    assert [event.payload["runner"] for event in told(house)] == ["large"]
+    assert is_alive(large.pid)
+    await house.ask("kill_runners", large.id)
+    await house.over(large.id)
     await sampling.look()
     await house.reaches(small.id, "paused")
+
+
+@pytest.mark.parametrize("action", ["pause", "stop"])
+async def test_while_one_gives_way_the_others_are_left_alone(
+    house: House, sampling: Sampling, action: str
+) -> None:
+    """Its holder is silent, so that it does not come to an end."""
+    small, _ = await crowd(house, action)
+    [shim] = house.pids("shims")
+    os.kill(shim, signal.SIGSTOP)
+    try:
+        for _ in range(3):
+            await sampling.look()
+        assert [event.payload["runner"] for event in told(house)] == ["large"]
+        assert (await house.get(small.id)).desired is Desired.RUNNING
+    finally:
+        os.kill(shim, signal.SIGCONT)
+
+
+async def test_what_was_not_seen_lately_counts_for_nothing(house: House, sampling: Sampling) -> None:
+    _, large = await crowd(house, "stop", max_memory_bytes=1 << 40)
     await sampling.look()
-    assert [event.payload["runner"] for event in told(house)] == ["large", "small"]
-    assert is_alive(large.pid)
+    used = (await house.ask("status")).rss_bytes
+    await house.wish(
+        "UPDATE samples SET seen_at = ? WHERE runner_id = ?", "2001-01-01T00:00:00.000Z", large.id
+    )
+    since = house.context.seen_since()
+    [row] = samples.by_project(house.context.rows, since=since)
+    assert 0 < row["rss_bytes"] < used
+    assert (await house.ask("status")).rss_bytes == row["rss_bytes"]
 
 
 async def test_the_largest_is_stopped_and_stays_down(house: House, sampling: Sampling) -> None:

@@ -125,9 +125,13 @@ class Projects(Section, frozen=True, kw_only=True):
     """What a new project gets when it does not say otherwise."""
 
     max_runners: Annotated[int, Meta(ge=1), says("How many runners it may have at a time.")] = 5
-    on_quota: Annotated[OnQuota, says("What happens when its memory or CPU quota is exceeded.")] = (
-        OnQuota.WARN
-    )
+    on_quota: Annotated[
+        OnQuota,
+        says(
+            "What happens to the runner that uses most when its memory or CPU quota is exceeded."
+            " Pausing frees no memory: for that one runner is paused, and the rest is yours."
+        ),
+    ] = OnQuota.WARN
 
 
 class Supervision(Section, frozen=True, kw_only=True):

@@ -46,24 +46,30 @@ def last_seen(rows: Rows, runner_id: str) -> datetime | None:
     return None if seen_at is None else datetime.fromisoformat(seen_at)
 
 
-def totals(rows: Rows) -> Row:
-    """`cpu_percent` and `rss_bytes` of all that runs together; None when nothing was measured."""
+_FRESH = (
+    "JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL"
+    " JOIN samples AS s ON s.runner_id = r.id AND s.seen_at >= :since AND s.seen_at >= n.started_at"
+)
+"""What was measured of the present run of a runner `r`, unless it is so old that it tells nothing of now."""
+
+
+def totals(rows: Rows, *, since: datetime) -> Row:
+    """`cpu_percent` and `rss_bytes` of all that runs together; None when nothing was measured since then."""
     return rows.one(
         "SELECT SUM(s.cpu_percent) AS cpu_percent, SUM(s.rss_bytes) AS rss_bytes"
-        " FROM samples AS s JOIN runners AS r ON r.id = s.runner_id AND r.alive = 1"
-        " JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL"
+        f" FROM runners AS r {_FRESH} WHERE r.alive = 1",
+        {"since": column(since)},
     )
 
 
-def by_project(rows: Rows) -> list[Row]:
-    """What each project's runs use together, beside its quotas: name, on_quota, cpu_percent, rss_bytes, …"""
+def by_project(rows: Rows, *, since: datetime) -> list[Row]:
+    """What each project's runs use together, as seen since then, beside its quotas: name, on_quota, rss_bytes, …"""
     return rows.all(
         "SELECT p.name, p.on_quota, p.max_memory_bytes, p.max_cpu_percent, SUM(s.cpu_percent) AS cpu_percent,"
         " SUM(s.rss_bytes) AS rss_bytes"
-        " FROM projects AS p JOIN runners AS r ON r.project_id = p.id AND r.alive = 1"
-        " JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL"
-        " JOIN samples AS s ON s.runner_id = r.id"
-        " WHERE p.max_memory_bytes IS NOT NULL OR p.max_cpu_percent IS NOT NULL GROUP BY p.id"
+        f" FROM projects AS p JOIN runners AS r ON r.project_id = p.id AND r.alive = 1 {_FRESH}"
+        " WHERE p.max_memory_bytes IS NOT NULL OR p.max_cpu_percent IS NOT NULL GROUP BY p.id",
+        {"since": column(since)},
     )
 
 

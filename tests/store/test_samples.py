@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import msgspec
 
+from stratavore.clock import iso
 from stratavore.lifecycle import State
 from stratavore.model import Activity, Health
 from stratavore.store import projects, runners, samples
@@ -77,12 +78,12 @@ def test_the_sum_is_of_the_living(books: Books) -> None:
     gone = books.runner_in(State.FAILED)
     books.do(lambda tx: runners.settle(tx, gone.id))
     sampled(books, first.id, second.id, gone.id)
-    assert samples.totals(books.rows) == {"cpu_percent": 25.0, "rss_bytes": 2000}
+    assert samples.totals(books.rows, since=NOW) == {"cpu_percent": 25.0, "rss_bytes": 2000}
 
 
 def test_nothing_measured_is_unknown_and_not_zero(books: Books) -> None:
     books.runner_in(State.RUNNING)
-    assert samples.totals(books.rows) == {"cpu_percent": None, "rss_bytes": None}
+    assert samples.totals(books.rows, since=NOW) == {"cpu_percent": None, "rss_bytes": None}
 
 
 def test_one_between_two_runs_uses_nothing(books: Books) -> None:
@@ -90,8 +91,18 @@ def test_one_between_two_runs_uses_nothing(books: Books) -> None:
     limit(books)
     waiting = books.runner_in(State.FAILED)
     sampled(books, waiting.id)
-    assert samples.totals(books.rows) == {"cpu_percent": None, "rss_bytes": None}
-    assert samples.by_project(books.rows) == []
+    assert samples.totals(books.rows, since=NOW) == {"cpu_percent": None, "rss_bytes": None}
+    assert samples.by_project(books.rows, since=NOW) == []
+
+
+def test_what_was_seen_too_long_ago_or_in_the_run_before_is_left_out(books: Books) -> None:
+    limit(books)
+    fresh, old, again = (books.runner_in(State.RUNNING) for _ in range(3))
+    sampled(books, fresh.id, again.id)
+    sampled(books, old.id, seen_at=NOW - timedelta(seconds=1))
+    books.sql("UPDATE runs SET started_at = ? WHERE key = ?", iso(NOW + timedelta(seconds=1)), again.key)
+    assert samples.totals(books.rows, since=NOW)["rss_bytes"] == 1000
+    assert [row["rss_bytes"] for row in samples.by_project(books.rows, since=NOW)] == [1000]
 
 
 def test_projects_with_a_quota_are_summed_up(books: Books) -> None:
@@ -103,7 +114,7 @@ def test_projects_with_a_quota_are_summed_up(books: Books) -> None:
         books.runner_in(State.RUNNING, project="free"),
     ]
     sampled(books, *(row.id for row in rows))
-    [found] = samples.by_project(books.rows)
+    [found] = samples.by_project(books.rows, since=NOW)
     assert (found["name"], found["rss_bytes"], found["cpu_percent"]) == ("p", 2000, 25.0)
     assert (found["max_memory_bytes"], found["max_cpu_percent"], found["on_quota"]) == (1, None, "warn")
 
