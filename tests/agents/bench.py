@@ -91,9 +91,10 @@ class Bench:
         )
 
     def say(self, terminal: Terminal, text: str) -> None:
-        """Type a prompt as `send` does."""
+        """Type a prompt as `send` does, but see it in the box first: a busy machine reads late, and both at once."""
         typing = self.agent.typing
         terminal.type(typing.clear + text.encode())
+        terminal.until_shown(text)
         terminal.until_quiet(typing.pause_seconds, seconds=typing.pause_seconds)
         terminal.type(typing.enter)
 
