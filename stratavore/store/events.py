@@ -6,9 +6,10 @@ Rule 3: the hash of an event covers everything in it but its `seq`, and the hash
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import takewhile
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -38,6 +39,10 @@ _HASHED = (
     "actor",
     "generation",
 )
+_COUNT = (
+    "INSERT INTO aggregates (type, id, seq) VALUES (?, ?, 1)"
+    " ON CONFLICT (type, id) DO UPDATE SET seq = seq + 1 RETURNING seq"
+)
 _INSERT = """
 INSERT INTO events (event_id, aggregate_type, aggregate_id, aggregate_seq, type, schema_version, payload, at, actor,
                     generation, previous_hash, hash)
@@ -46,35 +51,55 @@ VALUES (:event_id, :aggregate_type, :aggregate_id, :aggregate_seq, :type, :schem
 """
 
 
-def append(
-    tx: Tx, type: str, aggregate_id: str, payload: dict[str, Any], *, actor: str, now: datetime
-) -> None:
-    """Record the fact `type` (`runner.started`, …) about the aggregate named before its dot.
+class Fact(NamedTuple):
+    """What happened: `type` (`runner.started`, …), to the aggregate of that id; its kind stands before the dot.
 
     `payload` must be JSON and hold no secret; `actor` says who did it (`cli uid=1000 pid=7`, `supervisor`, …).
     """
-    aggregate_type = type.partition(".")[0]
+
+    type: str
+    aggregate_id: str
+    payload: dict[str, Any]
+    actor: str
+
+    @property
+    def aggregate(self) -> tuple[str, str]:
+        """Kind and id of what it happened to."""
+        return self.type.partition(".")[0], self.aggregate_id
+
+
+def append(
+    tx: Tx, type: str, aggregate_id: str, payload: dict[str, Any], *, actor: str, now: datetime
+) -> None:
+    """Record one Fact."""
+    append_all(tx, [Fact(type, aggregate_id, payload, actor)], now=now)
+
+
+def append_all(tx: Tx, facts: Sequence[Fact], *, now: datetime) -> None:
+    """Record what happened, in this order."""
+    if not facts:
+        return
     before: Row = tx.memo.get(_BEFORE) or tx.one(_BEFORE)
-    number = tx.scalar(
-        "INSERT INTO aggregates (type, id, seq) VALUES (?, ?, 1)"
-        " ON CONFLICT (type, id) DO UPDATE SET seq = seq + 1 RETURNING seq",
-        (aggregate_type, aggregate_id),
-    )
-    row: Row = {
-        "event_id": new_event_id(now),
-        "aggregate_type": aggregate_type,
-        "aggregate_id": aggregate_id,
-        "aggregate_seq": number,
-        "type": type,
-        "schema_version": SCHEMA_VERSION,
-        "payload": msgspec.json.encode(payload).decode(),
-        "at": iso(now),
-        "actor": actor,
-        **before,
-    }
-    row["hash"] = digest(row)
-    tx.execute(_INSERT, row)
-    tx.memo[_BEFORE] = {"generation": row["generation"], "previous_hash": row["hash"]}
+    at, rows = iso(now), list[Row]()
+    numbers = tx.scalars(_COUNT, [fact.aggregate for fact in facts])
+    for fact, number in zip(facts, numbers, strict=True):
+        row = {
+            "event_id": new_event_id(now),
+            "aggregate_type": fact.aggregate[0],
+            "aggregate_id": fact.aggregate_id,
+            "aggregate_seq": number,
+            "type": fact.type,
+            "schema_version": SCHEMA_VERSION,
+            "payload": msgspec.json.encode(fact.payload).decode(),
+            "at": at,
+            "actor": fact.actor,
+            **before,
+        }
+        row["hash"] = digest(row)
+        before = {"generation": row["generation"], "previous_hash": row["hash"]}
+        rows.append(row)
+    tx.execute_many(_INSERT, rows)
+    tx.memo[_BEFORE] = before
 
 
 def digest(row: Row) -> str:

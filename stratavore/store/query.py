@@ -113,6 +113,10 @@ class Tx(_Asked):
         self._cursor.executemany(sql, each).fetchall()
         return self._connection.total_changes() - before
 
+    def scalars(self, sql: str, each: Iterable[Params]) -> list[Any]:
+        """Run one statement with RETURNING for each of the parameters; the first column of every row they return."""
+        return [row[0] for row in self._cursor.executemany(sql, each).fetchall()]
+
     def last_insert_id(self) -> int:
         """The rowid of the newest inserted row."""
         return self._connection.last_insert_rowid()

@@ -4,10 +4,10 @@ Rule 1: `insert` writes the first state, `advance` every other; both announce it
 Rule 2: a change is guarded by the state that was read; whoever comes second gets Conflict and looks again.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,7 +16,7 @@ from stratavore.errors import Conflict, NotFound
 from stratavore.lifecycle import FINAL, Cause, State, next_state
 from stratavore.model import Desired, EndReason, RestartPolicy, Run, ShimId
 from stratavore.store import events
-from stratavore.store.database import Rows, Tx
+from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column, load
 
 _ANNOUNCED = {
@@ -75,23 +75,58 @@ SELECT n.key, n.runner_id, n.number, n.shim, n.state, n.created_at, n.pid, n.sta
 """
 
 
-def insert(tx: Tx, runner_id: str, number: int, shim: str, whose: Whose, *, actor: str, now: datetime) -> str:
-    """Commit the intent to start run `number` of a runner in `shim`; returns its key."""
-    key = f"{runner_id}.{number}"
-    tx.execute(
+class Intent(NamedTuple):
+    """That run `number` of a runner shall start in a shim."""
+
+    runner_id: str
+    number: int
+    shim: str
+    whose: Whose
+
+    @property
+    def key(self) -> str:
+        """The key of the run."""
+        return f"{self.runner_id}.{self.number}"
+
+
+def insert_all(tx: Tx, intents: Sequence[Intent], *, actor: str, now: datetime) -> None:
+    """Commit the intents to start these runs."""
+    tx.execute_many(
         "INSERT INTO runs (key, runner_id, number, shim, state, created_at) VALUES (?, ?, ?, ?, 'starting', ?)",
-        (key, runner_id, number, shim, iso(now)),
+        [(intent.key, intent.runner_id, intent.number, intent.shim, iso(now)) for intent in intents],
     )
-    tx.execute("UPDATE runners SET run = ? WHERE id = ?", (number, runner_id))
-    type = "runner.launched" if number == 1 else "runner.relaunched"
-    events.append(tx, type, runner_id, {**whose, "run": number}, actor=actor, now=now)
-    return key
+    tx.execute_many(
+        "UPDATE runners SET run = ? WHERE id = ?", [(intent.number, intent.runner_id) for intent in intents]
+    )
+    facts = [
+        events.Fact(
+            "runner.launched" if intent.number == 1 else "runner.relaunched",
+            intent.runner_id,
+            {**intent.whose, "run": intent.number},
+            actor,
+        )
+        for intent in intents
+    ]
+    events.append_all(tx, facts, now=now)
+
+
+def insert(tx: Tx, runner_id: str, number: int, shim: str, whose: Whose, *, actor: str, now: datetime) -> str:
+    """Commit the intent to start one run; returns its key."""
+    intent = Intent(runner_id, number, shim, whose)
+    insert_all(tx, [intent], actor=actor, now=now)
+    return intent.key
 
 
 def find(rows: Rows, key: str) -> RunRow | None:
     """The run `key`, if the database knows it."""
     row = rows.one_or_none(_RUN + "WHERE n.key = ?", (key,))
     return None if row is None else load(RunRow, row)
+
+
+def find_all(rows: Rows, keys: Collection[str]) -> dict[str, RunRow]:
+    """Those of the runs that the database knows, by key."""
+    found = rows.all(_RUN + "WHERE n.key IN (SELECT value FROM json_each(?))", (column(list(keys)),))
+    return {row["key"]: load(RunRow, row) for row in found}
 
 
 def get(rows: Rows, key: str) -> RunRow:
@@ -139,34 +174,63 @@ def hasten(tx: Tx, run: RunRow, reason: EndReason, grace: float | None, *, actor
     )
 
 
+class Change(NamedTuple):
+    """What happened to a run: the `cause`, who did it, and the facts (columns of `runs`) that came with it."""
+
+    run: RunRow
+    cause: Cause
+    actor: str
+    facts: dict[str, Any]
+
+
 def advance(tx: Tx, run: RunRow, cause: Cause, *, actor: str, now: datetime, **facts: Any) -> RunRow:
-    """Apply `cause` to `run`, store the `facts` (columns of `runs`) that came with it, and announce both.
+    """Apply one Change; returns the run as it is then. Raises what `advance_all` raises."""
+    return advance_all(tx, [Change(run, cause, actor, facts)], now=now)[0]
+
+
+def advance_all(tx: Tx, changes: Sequence[Change], *, now: datetime) -> list[RunRow]:
+    """Apply every change and announce it; returns the runs as they are then, in the same order.
 
     A final state needs the fact `end_reason`; `ended_at` is `now` unless given.
 
     Raises:
-        Conflict: the lifecycle has no such change, or the run is no longer in the state that was read.
+        Conflict: the lifecycle has no such change, or a run is no longer in the state that was read.
     """
-    new = next_state(run.state, cause)
-    if new in FINAL:
-        facts = {"ended_at": now, **facts}
-    values = {
-        name: iso(value) if isinstance(value, datetime) else column(value) for name, value in facts.items()
-    }
-    assignments = "".join(f", {name} = :{name}" for name in values)
-    moved = tx.execute(
-        f"UPDATE runs SET state = :new{assignments} WHERE key = :key AND state = :old",
-        {**values, "new": new.value, "old": run.state.value, "key": run.key},
-    )
-    if not moved:
-        raise Conflict(f"run {run.key} is no longer {run.state}")
-    type = "runner.started" if cause is Cause.SPAWNED else _ANNOUNCED[new]
-    if cause is Cause.UNPAUSED:
-        type = "runner.unpaused"
-    told = {name: value for name, value in values.items() if value is not None and name not in _NOT_TOLD}
-    events.append(tx, type, run.runner_id, {**run.whose(), "run": run.number, **told}, actor=actor, now=now)
-    kept = {name: value for name, value in facts.items() if name in RunRow.__struct_fields__}
-    return msgspec.structs.replace(run, state=new, **kept)
+    statements: dict[str, list[Row]] = {}
+    facts, moved = list[events.Fact](), list[RunRow]()
+    for run, cause, actor, came in changes:
+        new = next_state(run.state, cause)
+        kept = {"ended_at": now, **came} if new in FINAL else came
+        values = {
+            name: iso(value) if isinstance(value, datetime) else column(value) for name, value in kept.items()
+        }
+        assignments = "".join(f", {name} = :{name}" for name in values)
+        sql = f"UPDATE runs SET state = :new{assignments} WHERE key = :key AND state = :old"
+        guarded = {**values, "new": new.value, "old": run.state.value, "key": run.key}
+        statements.setdefault(sql, []).append(guarded)
+        told = {name: value for name, value in values.items() if value is not None and name not in _NOT_TOLD}
+        facts.append(
+            events.Fact(
+                _announced(cause, new), run.runner_id, {**run.whose(), "run": run.number, **told}, actor
+            )
+        )
+        ours = {name: value for name, value in kept.items() if name in RunRow.__struct_fields__}
+        moved.append(msgspec.structs.replace(run, state=new, **ours))
+    for sql, rows in statements.items():
+        if tx.execute_many(sql, rows) != len(rows):
+            raise Conflict(f"run {', '.join(row['key'] for row in rows)} is no longer {rows[0]['old']}")
+    events.append_all(tx, facts, now=now)
+    return moved
+
+
+def _announced(cause: Cause, new: State) -> str:
+    match cause:
+        case Cause.SPAWNED:
+            return "runner.started"
+        case Cause.UNPAUSED:
+            return "runner.unpaused"
+        case _:
+            return _ANNOUNCED[new]
 
 
 def list_runs(rows: Rows, runner_id: str, logs: Path) -> list[Run]:
