@@ -49,4 +49,4 @@ def identify(sock: socket.socket, channel: str, shim_pids: Set[int]) -> Asker:
 def permit(asker: Asker, route: Route, *, runners_may_control: bool) -> None:
     """Let the request through, or raise Forbidden."""
     if asker.runner is not None and not route.reads and not runners_may_control:
-        raise Forbidden(f"{route.name} was asked from inside runner {asker.runner}")
+        raise Forbidden(f"`stratavore {route.verb}` was asked from inside runner {asker.runner}")

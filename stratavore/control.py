@@ -41,7 +41,7 @@ def ask(paths: Paths, name: str, /, *, timeout: float = TIMEOUT_SECONDS, **field
 
     Returns the answer as plain dicts and lists.
     """
-    method, place = PLACES[name]
+    method, place, _ = PLACES[name]
     for key in ("project", "runner"):
         if f"{{{key}}}" in place:
             place = place.replace(f"{{{key}}}", quote(str(fields.pop(key)), safe=",*"))

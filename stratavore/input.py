@@ -66,10 +66,22 @@ async def interrupt_runner(context: Context, asker: Asker, request: Nothing, run
 def _typable(context: Context, reference: str) -> Supervised:
     row = supervision.get_supervised(context.rows, runners.resolve(context.rows, reference))
     if row.state not in (State.RUNNING, State.STOPPING):
-        raise Conflict(f"{row.name} is {row.state}", remedy=f"`stratavore explain {row.name}` says why")
+        raise Conflict(f"{row.name} is {row.state}", remedy=_how_to_go_on(row))
     if not row.tty:
         raise Conflict(f"{row.name} has no terminal to type into", remedy="launch it without --no-tty")
     return row
+
+
+def _how_to_go_on(row: Supervised) -> str:
+    match row.state:
+        case State.PAUSED:
+            return f"`stratavore unpause {row.name}` lets it go on"
+        case State.STARTING:
+            return f"`stratavore wait {row.name} --until running`, and send it again"
+        case _:
+            return (
+                f"`stratavore restart {row.name}` starts it again, `stratavore explain {row.name}` says why"
+            )
 
 
 def _agent_of(context: Context, row: Supervised) -> tuple[Agent, Start]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from stratavore.errors import Invalid
 from stratavore.model import (
     Acknowledged,
     DaemonStatus,
@@ -38,6 +39,7 @@ Name = Annotated[str, Meta(pattern=r"^(?!\.{1,2}$)[A-Za-z0-9._][A-Za-z0-9._-]{0,
 Seconds = Annotated[float, Meta(ge=0, le=366 * 86400)]
 Count = Annotated[int, Meta(ge=1, le=4096)]
 Slots = Annotated[int, Meta(ge=0, le=100_000)]
+LARGEST_SEQ = 2**63 - 1
 Text = Annotated[str, Meta(max_length=1000)]
 
 
@@ -159,7 +161,7 @@ class Input(Request, frozen=True):
 class ListEvents(Request, frozen=True):
     """Events after `since`, oldest first; waits up to `wait_seconds` for the first one."""
 
-    since: Annotated[int, Meta(ge=0)] = 0
+    since: Annotated[int, Meta(ge=0, le=LARGEST_SEQ)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
     wait_seconds: Annotated[float, Meta(ge=0, le=25)] = 0
     newest: bool = False
@@ -178,6 +180,33 @@ class Prune(Request, frozen=True):
 
     older_than_seconds: Seconds | None = None
     dry_run: bool = False
+
+
+_WORDS = {
+    "`str`": "text",
+    "`int`": "a whole number",
+    "`float`": "a number",
+    "`bool`": "true or false",
+    "`array`": "a list",
+    "`object`": "an object",
+    "`null`": "nothing",
+}
+
+
+def refusal(error: msgspec.DecodeError | UnicodeDecodeError) -> Invalid:
+    """A request that has not the right shape, told in words: msgspec's `… - at `$.field`` names the field."""
+    what, _, place = str(error).partition(" - at `$")
+    field = place.strip("`.")
+    if "matching regex" in what:
+        return Invalid(
+            "a name has 1 to 64 letters, digits, dots, underscores and hyphens, and begins with no hyphen",
+            remedy="choose another name",
+        )
+    for type_name, words in _WORDS.items():
+        what = what.replace(type_name, words)
+    if not what.startswith("JSON"):
+        what = what[:1].lower() + what[1:]
+    return Invalid(f"{field}: {what}" if field else what)
 
 
 SHAPES: Mapping[str, tuple[type[Request], Any]] = {
@@ -212,9 +241,10 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
 
 
 class Route(NamedTuple):
-    """One thing that can be asked. `name` is the client's method and the verb's name."""
+    """One thing that can be asked. `name` is the client's method and the verb's name, `verb` what a person types."""
 
     name: str
+    verb: str
     method: str
     path: str
     reads: bool
@@ -224,7 +254,7 @@ class Route(NamedTuple):
 
 
 ROUTES = tuple(
-    Route(name, place.method, PREFIX + place.path, place.reads, place.has_body, *SHAPES[name])
+    Route(name, place.verb, place.method, PREFIX + place.path, place.reads, place.has_body, *SHAPES[name])
     for name, place in PLACES.items()
 )
 BY_NAME = {route.name: route for route in ROUTES}
@@ -247,5 +277,7 @@ def states_of(until: str) -> frozenset[RunnerState]:
             case "ended" | "done":
                 named |= ENDED
             case state:
+                if state not in [*RunnerState]:
+                    raise ValueError(f"{state!r} is no state")
                 named.add(RunnerState(state))
     return frozenset(named)

@@ -14,10 +14,11 @@ PREFIX = "/api/v1"
 
 
 class Place(NamedTuple):
-    """Method and path of one thing that can be asked."""
+    """Method and path of one thing that can be asked, and the words by which a person asks it."""
 
     method: str
     path: str
+    verb: str
 
     @property
     def reads(self) -> bool:
@@ -31,31 +32,31 @@ class Place(NamedTuple):
 
 
 PLACES: Mapping[str, Place] = {
-    "status": Place("GET", "/status"),
-    "daemon_status": Place("GET", "/daemon"),
-    "stop_daemon": Place("POST", "/daemon/stop"),
-    "list_projects": Place("GET", "/projects"),
-    "new_project": Place("POST", "/projects"),
-    "get_project": Place("GET", "/projects/{project}"),
-    "edit_project": Place("PATCH", "/projects/{project}"),
-    "delete_project": Place("DELETE", "/projects/{project}"),
-    "list_runners": Place("GET", "/runners"),
-    "launch": Place("POST", "/runners"),
-    "get_runner": Place("GET", "/runners/{runner}"),
-    "rename_runner": Place("PATCH", "/runners/{runner}"),
-    "remove_runners": Place("DELETE", "/runners/{runner}"),
-    "list_runs": Place("GET", "/runners/{runner}/runs"),
-    "explain_runner": Place("GET", "/runners/{runner}/explanation"),
-    "stop_runners": Place("POST", "/runners/{runner}/stop"),
-    "kill_runners": Place("POST", "/runners/{runner}/kill"),
-    "pause_runners": Place("POST", "/runners/{runner}/pause"),
-    "unpause_runners": Place("POST", "/runners/{runner}/unpause"),
-    "restart_runners": Place("POST", "/runners/{runner}/restart"),
-    "send_input": Place("POST", "/runners/{runner}/input"),
-    "interrupt_runner": Place("POST", "/runners/{runner}/interrupt"),
-    "list_events": Place("GET", "/events"),
-    "reconcile": Place("POST", "/reconcile"),
-    "disk_use": Place("GET", "/disk"),
-    "prune": Place("POST", "/prune"),
+    "status": Place("GET", "/status", "status"),
+    "daemon_status": Place("GET", "/daemon", "daemon status"),
+    "stop_daemon": Place("POST", "/daemon/stop", "daemon stop"),
+    "list_projects": Place("GET", "/projects", "projects"),
+    "new_project": Place("POST", "/projects", "new"),
+    "get_project": Place("GET", "/projects/{project}", "projects show"),
+    "edit_project": Place("PATCH", "/projects/{project}", "projects set"),
+    "delete_project": Place("DELETE", "/projects/{project}", "projects delete"),
+    "list_runners": Place("GET", "/runners", "runners"),
+    "launch": Place("POST", "/runners", "launch"),
+    "get_runner": Place("GET", "/runners/{runner}", "show"),
+    "rename_runner": Place("PATCH", "/runners/{runner}", "rename"),
+    "remove_runners": Place("DELETE", "/runners/{runner}", "rm"),
+    "list_runs": Place("GET", "/runners/{runner}/runs", "show"),
+    "explain_runner": Place("GET", "/runners/{runner}/explanation", "explain"),
+    "stop_runners": Place("POST", "/runners/{runner}/stop", "stop"),
+    "kill_runners": Place("POST", "/runners/{runner}/kill", "kill"),
+    "pause_runners": Place("POST", "/runners/{runner}/pause", "pause"),
+    "unpause_runners": Place("POST", "/runners/{runner}/unpause", "unpause"),
+    "restart_runners": Place("POST", "/runners/{runner}/restart", "restart"),
+    "send_input": Place("POST", "/runners/{runner}/input", "send"),
+    "interrupt_runner": Place("POST", "/runners/{runner}/interrupt", "interrupt"),
+    "list_events": Place("GET", "/events", "events"),
+    "reconcile": Place("POST", "/reconcile", "reconcile"),
+    "disk_use": Place("GET", "/disk", "du"),
+    "prune": Place("POST", "/prune", "prune"),
 }
 """By the name of the client's method, which is the verb's too."""

@@ -1,13 +1,28 @@
 """How things stand, told from rows alone: what the daemon says, and what is said in its place when it is down."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from stratavore.model import Desired, Evidence, RestartPolicy, Runner, RunnerState, Status
+from stratavore.model import Desired, EndReason, Evidence, RestartPolicy, Runner, RunnerState, Status
 from stratavore.store import events, projects, runners, samples
 from stratavore.store.query import Rows
 
 _EVENTS_TOLD = 5
+_IF_IT_FAILS = "and not as a success, it is started again"
+_ENDS: Mapping[EndReason, str] = {
+    EndReason.EXITED: "it ended by itself",
+    EndReason.SIGNALED: "a signal ended it",
+    EndReason.STOPPED: "it was stopped",
+    EndReason.KILLED: "it was killed",
+    EndReason.MAX_TIME: "its time was over",
+    EndReason.QUOTA: "its project was over quota",
+    EndReason.OUT_OF_MEMORY: "it ran out of memory",
+    EndReason.NOT_STARTED: "it could not be started",
+    EndReason.SHIM_DIED: "its holder died",
+    EndReason.REBOOT: "the machine was started anew",
+    EndReason.VANISHED: "it was gone when it was looked for",
+}
+"""tests/test_standing.py has every reason told."""
 
 
 def whole(rows: Rows, warnings: list[str], *, seen_since: datetime | None) -> Status:
@@ -33,9 +48,11 @@ def summary_of(runner: Runner) -> str:
     """One sentence on how the runner stands."""
     match runner.state:
         case RunnerState.BACKOFF:
-            return f"its last run ended ({runner.end_detail}); it waits before it starts again"
+            how = runner.end_detail or "nobody knows how"
+            return f"its last run ended ({how}); it waits before it starts again"
         case RunnerState.TERMINATED | RunnerState.FAILED | RunnerState.LOST:
-            return f"it is {runner.state}: {runner.end_reason}, {runner.end_detail}"
+            how = "it ended" if runner.end_reason is None else _ENDS[runner.end_reason]
+            return f"{how} ({runner.end_detail or 'nobody knows how'}){_given_up(runner)}"
         case RunnerState.STARTING:
             return "its start is committed, its process is not there yet"
         case RunnerState.STOPPING:
@@ -60,13 +77,16 @@ def next_of(runner: Runner) -> str:
         case RunnerState.STOPPING:
             return "it is killed when its grace is over"
         case RunnerState.TERMINATED | RunnerState.FAILED | RunnerState.LOST:
-            return "nothing; `stratavore restart` starts it again"
+            return f"nothing; `stratavore restart {runner.name}` starts it again"
         case RunnerState.RUNNING if runner.desired is Desired.PAUSED:
             return "it will be paused"
         case RunnerState.RUNNING | RunnerState.PAUSED:
             if runner.desired is Desired.STOPPED or runner.restart_policy is RestartPolicy.NEVER:
                 return "when it ends it stays ended"
-            return f"when it ends, {runner.restart_policy} decides; {runner.max_restarts} failures in a row are borne"
+            condition = (
+                "it is started again" if runner.restart_policy is RestartPolicy.ALWAYS else _IF_IT_FAILS
+            )
+            return f"when it ends, {condition}, at most {runner.max_restarts} times in a row"
 
 
 def _from_the_log(rows: Rows, runner: Runner) -> Iterable[Evidence]:
@@ -83,5 +103,21 @@ def _from_the_row(runner: Runner) -> Iterable[Evidence]:
     if runner.last_line is not None:
         yield Evidence(source="last line", says=runner.last_line, observed_at=runner.ended_at)
     if runner.seen_at is not None and runner.ended_at is None:
-        says = f"holder {runner.health}; cpu {runner.cpu_percent} %, rss {runner.rss_bytes} bytes"
+        cpu = "unknown" if runner.cpu_percent is None else f"{runner.cpu_percent:.1f} %"
+        memory = "unknown" if runner.rss_bytes is None else f"{runner.rss_bytes / 2**20:.1f} MiB"
+        says = f"holder {runner.health}; CPU {cpu}, memory {memory}"
         yield Evidence(source="heartbeat", says=says, observed_at=runner.seen_at)
+
+
+def _given_up(runner: Runner) -> str:
+    """Why a runner that should run again will not: only the breaker ends one that nobody stopped."""
+    needs_a_failure = runner.restart_policy is RestartPolicy.ON_FAILURE
+    if (
+        runner.desired is Desired.STOPPED
+        or runner.restart_policy is RestartPolicy.NEVER
+        or (needs_a_failure and runner.state is RunnerState.TERMINATED)
+    ):
+        return ""
+    return (
+        f", and that more often in a row than --max-restarts {runner.max_restarts} allows, so it was given up"
+    )

@@ -76,7 +76,7 @@ def warnings_of(context: Context) -> list[str]:
     if (problem := context.shims.problem) is not None:
         found.append(f"nothing can be launched: {problem}")
     silent = [shim_id for shim_id, state in context.shims.health().items() if state != "ok"]
-    found += [f"shim {shim_id} is {context.shims.health()[shim_id]}" for shim_id in silent]
+    found += [f"holder {shim_id} is {context.shims.health()[shim_id]}" for shim_id in silent]
     return found
 
 

@@ -125,7 +125,7 @@ def test_inside_a_runner_one_may_read_and_no_more(route: object) -> None:
     if found.name in READING:
         permit(INSIDE, found, runners_may_control=False)
         return
-    with pytest.raises(Forbidden, match=f"{found.name} was asked from inside runner k3m9x2abcd"):
+    with pytest.raises(Forbidden, match=f"`stratavore {found.verb}` was asked from inside runner k3m9x2abcd"):
         permit(INSIDE, found, runners_may_control=False)
 
 

@@ -101,8 +101,8 @@ class TestExplanations:
         runner = await house.launch("p", "echo bye; exit 3")
         await house.over(runner.id)
         found = await house.ask("explain_runner", runner.id)
-        assert found.summary == "it is failed: exited, exit code 3"
-        assert found.next == "nothing; `stratavore restart` starts it again"
+        assert found.summary == "it ended by itself (exit code 3)"
+        assert found.next == f"nothing; `stratavore restart {runner.name}` starts it again"
         assert says(found, "exit record") == "exit code 3"
         assert says(found, "last line") == "bye"
 

@@ -25,7 +25,7 @@ from stratavore.api.routes import VERBS, Verb
 from stratavore.auth import identify, permit
 from stratavore.context import Context
 from stratavore.errors import Invalid, Misconfigured, NotFound, StratavoreError
-from stratavore.protocol import ROUTES, Route
+from stratavore.protocol import ROUTES, Route, refusal
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +136,11 @@ async def _request_of(http: web.Request, route: Route, decoder: "msgspec.json.De
             body = await http.read()
         return decoder.decode(body or b"{}")
     except TimeoutError:
-        raise Invalid(f"{route.name}: the request did not come whole within {_REQUEST_SECONDS:g} s") from None
+        raise Invalid(f"{route.verb}: the request did not come whole within {_REQUEST_SECONDS:g} s") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:  # no JSON, or not of the right shape
-        raise Invalid(f"{route.name}: {error}") from None
+        raise refusal(error) from None
     except web.HTTPRequestEntityTooLarge:
-        raise Invalid(f"{route.name}: a request may have 1 MiB", remedy="send less at once") from None
+        raise Invalid(f"{route.verb}: a request may have 1 MiB", remedy="send less at once") from None
 
 
 async def _unknown(http: web.Request) -> web.Response:

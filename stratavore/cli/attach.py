@@ -21,7 +21,11 @@ from stratavore.errors import Conflict, DaemonUnreachable, RunnerFailed
 @click.option("--detach-key", metavar="KEY", help="The keys that leave it, such as 'ctrl-\\ d'.")
 @click.pass_context
 def attach(ctx: click.Context, runner: str, read_only: bool, takeover: bool, detach_key: str | None) -> None:
-    """Lend this terminal to a runner; the banner names the keys that give it back."""
+    """Lend this terminal to a runner; the banner names the keys that give it back.
+
+    To type the first of these keys, press it twice. The exit code is 0 after leaving it or when it ended well, 7 when
+    it ended otherwise, 4 when another terminal took it.
+    """
     if read_only and takeover:
         raise click.UsageError("--takeover is for writing, --read-only for watching.")
     try:
@@ -65,8 +69,11 @@ def attach_to(
     )
     outcome = lend(run, options, next_run=following(runner["id"], run.key))
     match outcome.how:
-        case How.DETACHED | How.ENDED:
+        case How.DETACHED:
             return 0
+        case How.ENDED:
+            ended = read("get_runner", quiet=True, runner=runner["id"])
+            return 0 if ended["state"] == "terminated" else RunnerFailed.exit_code
         case How.TAKEN:
             return Conflict.exit_code
         case How.DISCONNECTED:

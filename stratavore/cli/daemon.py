@@ -91,20 +91,23 @@ def status(as_json: bool) -> None:
 
 def _show(found: dict[str, Any]) -> None:
     if found["pid"] is None:
-        say(f"the daemon is not running; {humane.plural(found['runners'], 'runner')} as of its last write")
+        known = humane.plural(found["runners"], "living runner")
+        say(f"the daemon is not running; {known} when it last wrote; `stratavore daemon start` starts it")
         return
     show_facts(
         [
             ("pid", str(found["pid"])),
             ("version", found["version"]),
             ("started", humane.ago(found["started_at"])),
-            ("runners", str(found["runners"])),
-            ("holders", str(found["shims"])),
+            ("runners", f"{found['runners']} living"),
+            ("holders", humane.plural(found["shims"], "process")),
             ("database", found["database"]),
-            ("limits", found["limits"]),
+            ("quotas", found["limits"]),
             ("healthy", "yes" if found["healthy"] else "no"),
         ]
     )
+    if not found["healthy"]:
+        say("\n".join(f"! {warning}" for warning in read("status")["warnings"]))
 
 
 def _stop_all(yes: bool) -> None:

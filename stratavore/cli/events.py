@@ -19,7 +19,10 @@ NEWEST = 50
 @click.command
 @click.option("-f", "--follow", is_flag=True, help="Go on printing as they happen.")
 @click.option(
-    "--since", metavar="SEQ", type=click.IntRange(0), help="Only those after the event of this number."
+    "--since",
+    metavar="SEQ",
+    type=click.IntRange(0, 2**63 - 1),
+    help="Only those after the event of this number.",
 )
 @click.option(
     "-n", "--limit", metavar="N", type=click.IntRange(1, 1000), help=f"At most N of them [{NEWEST}, or all]."

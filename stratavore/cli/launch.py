@@ -51,7 +51,10 @@ class TakesArgv(click.Command):
 @agent_option
 @click.option("--restart", type=click.Choice(POLICIES), help="When the supervisor starts it again by itself.")
 @click.option(
-    "--max-restarts", metavar="N", type=click.IntRange(0), help="Give up after N restarts in a row."
+    "--max-restarts",
+    metavar="N",
+    type=click.IntRange(0),
+    help="Give up after N restarts in a row, each within ten minutes of the last.",
 )
 @click.option(
     "--count", metavar="N", type=click.IntRange(1, 4096), default=1, help="Launch N of them, all or none."

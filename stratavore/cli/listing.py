@@ -16,7 +16,7 @@ def show_runners(runners: Sequence[dict[str, Any]], as_json: bool) -> None:
     elif runners:
         show_table(*brief(runners))
     else:
-        note("there is no such runner")
+        note("none was chosen: no runner lives there")
 
 
 def brief(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:

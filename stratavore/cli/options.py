@@ -35,9 +35,12 @@ class Size(click.ParamType[int]):
         from stratavore.config.units import parse_bytes
 
         try:
-            return parse_bytes(value)
+            size = parse_bytes(value)
         except ValueError:
+            size = 0
+        if size < 1:
             self.fail(f"{value!r} is no size; write 512M or 2G.", param, ctx)
+        return size
 
 
 class Share(click.ParamType[float]):
@@ -47,9 +50,12 @@ class Share(click.ParamType[float]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            return float(str(value).removesuffix("%"))
+            share = float(str(value).removesuffix("%"))
         except ValueError:
+            share = 0.0
+        if not 0 < share < float("inf"):
             self.fail(f"{value!r} is no percentage; write 150 for one core and a half.", param, ctx)
+        return share
 
 
 class Reference(click.ParamType[str]):

@@ -16,6 +16,7 @@ from stratavore.cli import INTERRUPTED
 from stratavore.cli.commands import COMMANDS, COMPLETE
 from stratavore.cli.options import config_option
 from stratavore.errors import NotFound, StratavoreError
+from stratavore.spelling import nearest
 
 
 class Program(click.Group):
@@ -114,8 +115,6 @@ def refuse_unknown(word: str) -> None:
         return
     except NotFound:
         names = [project["name"] for project in read("list_projects", quiet=True)]
-    from difflib import get_close_matches
-
-    near = get_close_matches(word, [*COMMANDS, *names], n=1)
-    remedy = f"did you mean `stratavore {near[0]}`?" if near else "`stratavore --help` lists the commands"
+    near = nearest(word, [*COMMANDS, *names])
+    remedy = f"did you mean `stratavore {near}`?" if near else "`stratavore --help` lists the commands"
     raise NotFound(f"there is no command and no project {word!r}", remedy=remedy)

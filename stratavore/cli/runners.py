@@ -45,7 +45,7 @@ def show(runner: str, screen: bool, as_json: bool) -> None:
     if screen:
         from stratavore.cli.logs import show_screen
 
-        show_screen(found)
+        show_screen(found, as_json)
         return
     if as_json:
         show_json(found)
@@ -67,7 +67,9 @@ def explain(runner: str, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    say(f"{found['runner']['name']} is {state(found['runner'])}: {found['summary']}")
+    runner_state = found["runner"]["state"]
+    word = "in backoff" if runner_state == "backoff" else runner_state
+    say(f"{found['runner']['name']} is {word}: {found['summary']}")
     if found["evidence"]:
         print()
         show_table(

@@ -4,14 +4,14 @@ from typing import Any
 
 import click
 
-from stratavore.cli.asking import need_daemon
-from stratavore.cli.choosing import chosen
+from stratavore.cli.asking import need_daemon, read
+from stratavore.cli.choosing import chosen, ids
 from stratavore.cli.ending import ENDED, is_over
 from stratavore.cli.listing import show_runners
 from stratavore.cli.options import json_option, runners_argument, timeout_option
 from stratavore.cli.runners import STATES
 from stratavore.cli.settling import settle
-from stratavore.errors import RunnerFailed
+from stratavore.errors import Conflict, RunnerFailed, StratavoreError
 
 WORDS = {
     "settled": frozenset(STATES) - {"starting"},
@@ -23,9 +23,7 @@ WORDS = {
 
 @click.command
 @runners_argument
-@click.option(
-    "--until", metavar="STATE", required=True, help="A state, several with commas, `settled` or `ended`."
-)
+@click.option("--until", metavar="STATE", required=True, help="A state, or several with commas.")
 @timeout_option("Give up after so long, with exit code 9.")
 @json_option
 def wait(
@@ -36,19 +34,33 @@ def wait(
     timeout: float | None,
     as_json: bool,
 ) -> None:
-    """Wait until runners are in a state: running, paused, backoff, terminated, failed, lost, ended …"""
+    """Wait until runners are in a state.
+
+    STATE is starting, running, paused, stopping, backoff (between two runs), terminated (ended well, or as it was
+    told), failed or lost; `ended`, also written `done`, is any of the last three, `settled` all but starting. A runner
+    that has ended otherwise ends the waiting at once, with exit code 7 if it failed or was lost, else 4.
+    """
     wanted = _states(until)
     need_daemon()
+    choice = chosen(runners, project, everyone)
+    if not runners:  # who ends meanwhile is waited for, too
+        choice = ids(read("list_runners", project=project))
 
     def is_there(runner: dict[str, Any]) -> bool:
         if runner["state"] not in wanted and is_over(runner):
-            raise RunnerFailed(f"{runner['name']} is {runner['state']} and will not be {until}")
+            raise _never(runner, until)
         return runner["state"] in wanted
 
-    choice = chosen(runners, project, everyone)
     # Whoever ended meanwhile must be seen too, or it would be waited for in vain.
     listed = settle(choice, f"{until},ended", is_there, timeout=timeout, waiting_for=until)
     show_runners(listed, as_json)
+
+
+def _never(runner: dict[str, Any], until: str) -> StratavoreError:
+    name, ended = runner["name"], runner["state"]
+    remedy = f"`stratavore explain {name}` says why, `stratavore restart {name}` starts it again"
+    cls = Conflict if ended == "terminated" else RunnerFailed
+    return cls(f"{name} has ended ({ended}), so it will not be {until}", remedy=remedy)
 
 
 def _states(until: str) -> frozenset[str]:

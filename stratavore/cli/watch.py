@@ -18,7 +18,7 @@ from stratavore.cli import table
 from stratavore.cli.asking import read
 from stratavore.cli.listing import HEADS, row
 from stratavore.cli.options import SPAN, json_option, project_option
-from stratavore.cli.output import say, show_json_line
+from stratavore.cli.output import show_json_line, show_table
 from stratavore.cli.sanitise import clean_lines
 from stratavore.cli.status import summary
 
@@ -33,15 +33,20 @@ HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 )
 @json_option
 def watch(project: str | None, interval: float, as_json: bool) -> None:
-    """Show the living runners, again and again, until q or Ctrl-C. Into a pipe: once, whatever changes."""
-    if sys.stdout.isatty() and sys.stdin.isatty() and not as_json:
+    """Show the living runners, drawn anew, until q or Ctrl-C.
+
+    Into a pipe it is one table. With --json it is a line of JSON now and at every change.
+    """
+    if as_json:
+        _stream(project, interval)
+    elif not (sys.stdout.isatty() and sys.stdin.isatty()):
+        show_table(HEADS, [row(runner) for runner in read("list_runners", project=project)])
+    else:
         with _screen():
             while True:
                 print(_picture(project), end="", flush=True)
                 if _asked_to_end(interval):
                     return
-    else:
-        _stream(project, interval, as_json)
 
 
 def _picture(project: str | None) -> str:
@@ -60,17 +65,23 @@ def _picture(project: str | None) -> str:
     return HOME + "\r\n".join([*drawn, f"{time.strftime('%H:%M:%S')}  q ends{CLEAR_LINE}"]) + CLEAR_BELOW
 
 
-def _stream(project: str | None, interval: float, as_json: bool) -> None:
-    """Print the table, or the JSON on one line, at first and whenever it has changed. A reader who leaves ends it."""
+def _stream(project: str | None, interval: float) -> None:
+    """Print the answer on one line, at first and whenever it has changed. A reader who leaves ends it."""
     before: Any = None
     while True:
         runners = read("list_runners", quiet=before is not None, project=project)
-        now = runners if as_json else [[runner["id"], runner["name"], runner["state"]] for runner in runners]
-        if now != before:
-            show_json_line(runners) if as_json else say(table.render(("ID", "NAME", "STATE"), now) + "\n")
-            sys.stdout.flush()
-            before = now
-        time.sleep(interval)
+        if runners != before:
+            show_json_line(runners)
+            before = runners
+        if _reader_left(interval):
+            raise BrokenPipeError
+
+
+def _reader_left(seconds: float) -> bool:
+    """Wait so long; True as soon as nobody reads our output any more, though nothing was written."""
+    poller = select.poll()
+    poller.register(sys.stdout.fileno(), 0)
+    return bool(poller.poll(seconds * 1000))
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any
 from stratavore.clock import iso
 from stratavore.errors import Conflict, NotFound, QuotaExceeded
 from stratavore.model import Project
+from stratavore.spelling import nearest
 from stratavore.store import events
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column, load
@@ -38,9 +39,12 @@ def get_row(rows: Rows, name: str) -> Row:
     """The public row of the project called `name`, its number included; raises NotFound."""
     row = rows.one_or_none("SELECT * FROM public_projects WHERE name = ?", (name,))
     if row is None:
+        near = nearest(name, [project["name"] for project in rows.all("SELECT name FROM projects")])
         raise NotFound(
             f"no project is called {name}",
-            remedy="`stratavore projects` lists them, `stratavore new` makes one",
+            remedy=f"did you mean {near}? `stratavore projects` lists them"
+            if near
+            else "`stratavore projects` lists them, `stratavore new` makes one",
         )
     return row
 

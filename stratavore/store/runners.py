@@ -11,6 +11,7 @@ from typing import Any
 from stratavore.clock import iso
 from stratavore.errors import Ambiguous, Conflict, NotFound
 from stratavore.model import Desired, Runner
+from stratavore.spelling import nearest
 from stratavore.store import events, projects
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column, load
@@ -27,7 +28,11 @@ def list_runners(
     limit: int = 10_000,
     offset: int = 0,
 ) -> list[Runner]:
-    """Runners, oldest first: the living ones; with `all`, `ids` or `state` the ended ones too."""
+    """Runners, oldest first: the living ones; with `all`, `ids` or `state` the ended ones too.
+
+    Raises:
+        NotFound: no such project.
+    """
     conditions, values = ["1"], {"limit": limit, "offset": offset}
     if ids is not None:
         conditions.append("id IN (SELECT value FROM json_each(:ids))")
@@ -35,6 +40,7 @@ def list_runners(
     elif state is None and not all:
         conditions.append("alive = 1")
     if project is not None:
+        projects.get_row(rows, project)
         conditions.append("project = :project")
         values["project"] = project  # type: ignore[assignment]
     if state is not None:
@@ -80,7 +86,11 @@ def resolve(rows: Rows, reference: str) -> str:
         if found:
             listed = ", ".join(f"{row['name']} ({row['id']})" for row in found[:8])
             raise Ambiguous(f"{reference} fits several runners: {listed}{', …' if len(found) > 8 else ''}")
-    raise NotFound(f"no runner is called {reference} or begins so")
+    near = nearest(reference, [row["name"] for row in rows.all("SELECT DISTINCT name FROM runners")])
+    raise NotFound(
+        f"no runner is called {reference} or begins so",
+        remedy=f"did you mean {near}? `stratavore runners --all` lists them" if near else None,
+    )
 
 
 def resolve_all(rows: Rows, references: str, project: str | None) -> list[str]:

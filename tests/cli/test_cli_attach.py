@@ -99,6 +99,36 @@ def test_attach_returns_when_the_runner_ends(live: Cli, project: str) -> None:
         child.expect(pexpect.EOF)
 
 
+@pytest.mark.parametrize(
+    ("typed", "exits"), [("exit 3\r", 7), ("kill -KILL $$\r", 7), ("exit 0\r", 0)], ids="7 signal 0".split()
+)
+def test_the_exit_code_says_whether_it_ended_well(live: Cli, project: str, typed: str, exits: int) -> None:
+    live("launch", project, "--name", "ends-so", "--", "sh")
+    with terminal(live, "attach", "ends-so") as child:
+        child.expect_exact("detach with")
+        child.send(typed)
+        child.expect(pexpect.EOF)
+    child.wait()
+    assert child.exitstatus == exits
+
+
+def test_the_first_detach_key_pressed_twice_is_typed_once(live: Cli, project: str) -> None:
+    live(
+        "launch",
+        project,
+        "--name",
+        "quits",
+        "--",
+        "sh",
+        "-c",
+        "trap 'echo got QUIT; exit' QUIT; echo up; cat",
+    )
+    with terminal(live, "attach", "quits") as child:
+        child.expect_exact("up")
+        child.send("\x1c\x1c")
+        child.expect_exact("got QUIT")
+
+
 def test_launch_can_attach_at_once(live: Cli, project: str) -> None:
     with terminal(live, "launch", project, "--attach", "--name", "at-once", "--", "sh") as child:
         child.expect_exact("detach with")

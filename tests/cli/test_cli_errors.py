@@ -60,6 +60,19 @@ def test_an_unknown_word_is_not_found_and_the_nearest_is_named(cli: Cli) -> None
     )
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [["--max-cpu", "nan"], ["--max-cpu", "0"], ["--max-memory", "0"], ["--max-memory", "-1"]],
+    ids=" ".join,
+)
+def test_an_impossible_limit_is_told_with_what_to_write(cli: Cli, argv: list[str]) -> None:
+    assert "; write " in cli("new", "demo", *argv, exits=2).stderr
+
+
+def test_a_number_too_large_for_the_log_is_wrong_use(cli: Cli) -> None:
+    assert "--since" in cli("events", "--since", str(2**63), exits=2).stderr
+
+
 def test_with_autostart_off_a_changing_verb_is_unreachable(cli: Cli) -> None:
     done = cli("launch", "demo", exits=6)
     assert "daemon.autostart is false → `stratavore daemon start`" in done.stderr

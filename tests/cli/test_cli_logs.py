@@ -37,6 +37,7 @@ def test_raw_is_every_byte(live: Cli, nasty: str) -> None:
 def test_screen_is_what_the_terminal_shows(live: Cli, nasty: str) -> None:
     assert live("logs", nasty, "--screen").stdout.strip() == "after"
     assert live("show", nasty, "--screen").stdout.strip() == "after"
+    assert [line.strip() for line in live.json("show", nasty, "--screen") if line] == ["after"]
 
 
 def test_json_is_an_array_of_lines(live: Cli, nasty: str) -> None:

@@ -128,15 +128,6 @@ def test_wait_gives_up_with_exit_9(live: Cli, project: str) -> None:
     )
 
 
-def test_wait_does_not_wait_for_what_cannot_come(live: Cli, project: str) -> None:
-    live("launch", project, "--name", "over", *SLEEP)
-    live("stop", "over")
-    assert (
-        "over is terminated and will not be running"
-        in live("wait", "over", "--until", "running", exits=7).stderr
-    )
-
-
 def test_wait_sees_an_end_that_nobody_asked_for(live: Cli, project: str) -> None:
     live("launch", project, "--name", "victim", *SLEEP)
     os.kill(live.json("show", "victim")["pid"], signal.SIGUSR1)
@@ -194,3 +185,80 @@ def test_a_table_has_a_column_for_ends_only_where_something_ended(live: Cli, pro
     assert launched.splitlines()[0].split() == ["ID", "NAME", "STATE"]
     stopped = live("stop", "no-end").stdout
     assert stopped.splitlines()[0].split() == ["ID", "NAME", "STATE", "ENDED"]
+
+
+def test_a_name_that_cannot_be_is_told_in_words(live: Cli, project: str) -> None:
+    for argv in (["new", "a/b"], ["launch", project, "--name", "a b", "--", "true"]):
+        assert live(*argv, exits=2).stderr == (
+            "stratavore: a name has 1 to 64 letters, digits, dots, underscores and hyphens,"
+            " and begins with no hyphen → choose another name\n"
+        )
+
+
+def test_an_unknown_project_is_not_an_empty_list(live: Cli, project: str) -> None:
+    for argv in (["ps"], ["ps", "--all"], ["watch"], ["stop"], ["wait", "--until", "done"]):
+        said = live(*argv, "--project", f"{project}x", exits=3).stderr
+        assert f"no project is called {project}x → did you mean {project}?" in said
+
+
+def test_a_mistyped_runner_is_asked_for(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "spelled-right", "--", "sleep", "1000")
+    assert "did you mean spelled-right?" in live("show", "speled-right", exits=3).stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "until", "exits"),
+    [
+        ("true", "terminated", "running", 4),
+        ("exit 3", "failed", "paused,running", 7),
+        ("true", "terminated", "failed", 4),
+    ],
+    ids=["well", "badly", "otherwise"],
+)
+def test_waiting_for_what_can_no_longer_be_ends_at_once(
+    live: Cli, project: str, script: str, state: str, until: str, exits: int
+) -> None:
+    name = f"{state}-{exits}-{until[:4]}"
+    live("launch", project, "--name", name, "--", "sh", "-c", script)
+    for word in ("done", "ended", state, "settled"):
+        live("wait", name, "--until", word)
+    said = live("wait", name, "--until", until, exits=exits).stderr
+    assert (
+        f"{name} has ended ({state}), so it will not be {until} → `stratavore explain {name}` says why"
+        in said
+    )
+
+
+def test_waiting_for_all_is_waiting_for_those_that_end_meanwhile_too(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "ends-soon", "--", "sleep", "1")
+    done = live("wait", "--project", project, "--until", "paused", exits=4)
+    assert "ends-soon has ended (terminated), so it will not be paused" in done.stderr
+
+
+def test_typing_into_a_paused_one_names_the_way_on(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "still", "--", "sh")
+    live("pause", "still")
+    assert live("send", "still", "x", exits=4).stderr == (
+        "stratavore: still is paused → `stratavore unpause still` lets it go on\n"
+    )
+
+
+def test_explain_says_that_it_was_given_up(live: Cli, project: str) -> None:
+    live(
+        "launch",
+        project,
+        "--name",
+        "hopeless",
+        "--restart",
+        "on-failure",
+        "--max-restarts",
+        "0",
+        "--",
+        "false",
+    )
+    live("wait", "hopeless", "--until", "failed")
+    first = live("explain", "hopeless").stdout.splitlines()[0]
+    assert first == (
+        "hopeless is failed: it ended by itself (exit code 1), and that more often in a row"
+        " than --max-restarts 0 allows, so it was given up"
+    )

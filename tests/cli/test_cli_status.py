@@ -55,7 +55,14 @@ def test_the_line_names_what_is_there_and_what_is_wrong() -> None:
     )
 
 
-def test_watch_into_a_pipe_prints_at_once_and_ends_with_its_reader(live: Cli, project: str) -> None:
+def test_watch_into_a_pipe_is_one_table(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "watched", "--", "sleep", "1000")
+    heads, watched = live("watch", "--project", project).stdout.splitlines()
+    assert heads.split()[:3] == ["ID", "NAME", "PROJECT"]
+    assert watched.split()[1] == "watched"
+
+
+def test_watch_as_json_prints_at_once_and_ends_with_its_reader(live: Cli, project: str) -> None:
     watcher = subprocess.Popen(
         live.command("watch", "--json", "--interval", "0.05", "--project", project),
         env=live.environment,
@@ -67,8 +74,8 @@ def test_watch_into_a_pipe_prints_at_once_and_ends_with_its_reader(live: Cli, pr
         assert json.loads(watcher.stdout.readline()) == []
         live("launch", project, "--name", "seen", "--no-wait", "--", "sleep", "1000")
         assert json.loads(watcher.stdout.readline())[0]["name"] == "seen"
+    assert watcher.wait(30) == 141, "nothing changed, but nobody reads"
     live("stop", "seen")
-    assert watcher.wait(30) == 141
 
 
 def test_config_says_where_a_value_came_from(cli: Cli) -> None:

@@ -1,0 +1,77 @@
+"""How a runner stands, in words: nothing unknown reads as a value, and no end is left without its reason."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from stratavore.model import Activity, Desired, EndReason, Health, RestartPolicy, Runner, RunnerState
+from stratavore.standing import next_of, summary_of
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+
+
+def a_runner(**fields: Any) -> Runner:
+    unknown = dict.fromkeys(name for name in Runner.__struct_fields__)
+    known = {
+        "id": "k3m9x2abcd",
+        "name": "tests",
+        "state": RunnerState.RUNNING,
+        "activity": Activity.UNKNOWN,
+        "restarts": 0,
+        "max_restarts": 3,
+        "desired": Desired.RUNNING,
+        "restart_policy": RestartPolicy.NEVER,
+        "health": Health.OK,
+    }
+    return Runner(**{**unknown, **known, **fields})
+
+
+@pytest.mark.parametrize("reason", EndReason)
+@pytest.mark.parametrize("state", [RunnerState.TERMINATED, RunnerState.FAILED, RunnerState.LOST])
+def test_every_end_is_told_in_words(state: RunnerState, reason: EndReason) -> None:
+    told = summary_of(a_runner(state=state, end_reason=reason, end_detail="signal 15"))
+    assert told.startswith(("it", "a signal", "the machine"))
+    assert told.endswith(" (signal 15)")
+    assert str(state) not in told, "the state stands before it already"
+
+
+@pytest.mark.parametrize("state", RunnerState)
+def test_what_is_unknown_is_never_shown_as_none(state: RunnerState) -> None:
+    runner = a_runner(state=state, pid=4242)
+    assert "None" not in summary_of(runner) + next_of(runner)
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "desired", "is_given_up"),
+    [
+        (RestartPolicy.NEVER, RunnerState.FAILED, Desired.RUNNING, False),
+        (RestartPolicy.ON_FAILURE, RunnerState.FAILED, Desired.RUNNING, True),
+        (RestartPolicy.ON_FAILURE, RunnerState.LOST, Desired.RUNNING, True),
+        (RestartPolicy.ON_FAILURE, RunnerState.TERMINATED, Desired.RUNNING, False),
+        (RestartPolicy.ON_FAILURE, RunnerState.FAILED, Desired.STOPPED, False),
+        (RestartPolicy.ALWAYS, RunnerState.TERMINATED, Desired.RUNNING, True),
+        (RestartPolicy.ALWAYS, RunnerState.TERMINATED, Desired.STOPPED, False),
+    ],
+)
+def test_one_that_was_given_up_is_told_so(
+    policy: RestartPolicy, state: RunnerState, desired: Desired, is_given_up: bool
+) -> None:
+    runner = a_runner(
+        restart_policy=policy,
+        state=state,
+        desired=desired,
+        end_reason=EndReason.EXITED,
+        end_detail="exit code 3",
+    )
+    told = summary_of(runner)
+    assert ("more often in a row than --max-restarts 3 allows, so it was given up" in told) == is_given_up
+
+
+def test_what_always_restarts_does_so_whatever_the_end() -> None:
+    always = next_of(a_runner(restart_policy=RestartPolicy.ALWAYS))
+    assert always == "when it ends, it is started again, at most 3 times in a row"
+    assert "not as a success" in next_of(a_runner(restart_policy=RestartPolicy.ON_FAILURE))
+    assert next_of(a_runner()) == "when it ends it stays ended"
+    waiting = a_runner(state=RunnerState.BACKOFF, retry_at=NOON)
+    assert next_of(waiting) == "a new run at 2026-01-31 12:00:00 UTC"
