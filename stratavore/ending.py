@@ -103,12 +103,6 @@ class Ending:
             log.warning("ending what a dead shim left", extra={"run": row.key, "processes": len(remnants)})
             await end_processes(remnants)
 
-    async def booked(self) -> bool:
-        """Wait until the ends that are known are booked; returns whether all of them could be."""
-        if self._booking is not None:
-            await asyncio.wait([self._booking])
-        return not self.unbooked
-
     async def _book_exits(self) -> None:
         while self._exits:
             batch, self._exits = self._exits, []

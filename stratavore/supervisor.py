@@ -45,8 +45,6 @@ class Supervisor:
         """Shims that died, and whose journals were read."""
         self._unread: dict[ShimId, float] = {}
         """Shims that died and left what could not be read or booked yet, each with the pause before the next try."""
-        self._strangers: set[str] = set()
-        """Runs that live, and could not be taken in yet."""
         self._acts: Mapping[Action, Callable[[Supervised, Seen], Awaitable[None]]] = {
             Action.SPAWN: self._spawn,
             Action.BOOK_SPAWNED: self._book_spawned,
@@ -87,16 +85,7 @@ class Supervisor:
             await self._wakeup.wait()
             self._wakeup.clear()
             dirty, self._dirty = self._dirty, set()
-            try:
-                for row in supervision.list_supervised(self._context.rows, dirty):
-                    self._act_on(row, self._remembered(row))
-                    self._set_alarm(row)
-            except StratavoreError as error:
-                log.warning("the runners could not be read; will retry", extra={"why": error.message})
-                self._wake_all_later(dirty)
-            except Exception:
-                log.exception("a pass over the runners failed")
-                self._wake_all_later(dirty)
+            self._look_at(dirty)
 
     async def reconcile(self) -> Reconciled:
         """Compare every living runner, and everything the shims hold, with each other, and act until they agree."""
@@ -119,12 +108,6 @@ class Supervisor:
         lost = await self._lost_of(losses)
         return Reconciled(examined=len(read), changed=changed, lost=lost, adopted=adopted)
 
-    async def booked(self) -> bool:
-        """Wait until what the shims told is booked; returns whether all of it could be, and everything was taken in."""
-        while self._deaths:
-            await asyncio.wait(self._deaths)
-        return await self._ending.booked() and not self._unread and not self._strangers
-
     async def settle(self) -> None:
         """Wait until no action is under way."""
         while (tasks := {*self._busy.values(), *self._deaths}) or self._dirty:
@@ -139,10 +122,26 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _look_at(self, runner_ids: Collection[str]) -> None:
+        """One pass; if it fails over a bug, each runner is looked at by itself, so that one holds up no other."""
+        try:
+            for row in supervision.list_supervised(self._context.rows, runner_ids):
+                self._act_on(row, self._remembered(row))
+                self._set_alarm(row)
+        except StratavoreError as error:
+            log.warning("the runners could not be read; will retry", extra={"why": error.message})
+            for runner_id in runner_ids:
+                self.wake_after(self._context.config.runners.backoff_first, runner_id)
+        except Exception:
+            if len(runner_ids) > 1:
+                for runner_id in runner_ids:
+                    self._look_at([runner_id])
+                return
+            log.exception("a look at a runner failed", extra={"runners": list(runner_ids)})
+
     async def _take_in(self, holdings: Mapping[str, Holding | ExitRecord]) -> list[str]:
         """Book the ends and adopt the lives that the database does not know of; one that cannot be stops no other."""
         adopted, unknown = list[str](), runs.unknown(self._context.rows, holdings.keys())
-        self._strangers &= unknown
         for key, held in holdings.items():
             match held:
                 case ExitRecord() as record:
@@ -153,7 +152,6 @@ class Supervisor:
 
     async def _adopt(self, held: Holding) -> list[str]:
         moment = self._context.moment()
-        self._strangers.add(held.key)
         try:
             process = Process.of(held)
             taken = await self._context.write(lambda tx: booking.adopt(tx, held.label, process, moment))
@@ -165,7 +163,6 @@ class Supervisor:
                 "a runner that the database does not know cannot be adopted", extra={"run": held.key}
             )
             return []
-        self._strangers.discard(held.key)
         if taken is None:
             return []
         log.warning("adopted a runner that the database did not know", extra={"run": held.key})
@@ -229,10 +226,6 @@ class Supervisor:
             seconds = row.max_seconds - seconds_since_start(row.start_time, now)
         if seconds > 0:
             self.wake_after(seconds, row.id)
-
-    def _wake_all_later(self, runner_ids: Collection[str]) -> None:
-        for runner_id in runner_ids:
-            self.wake_after(self._context.config.runners.backoff_first, runner_id)
 
     def _act_on(self, row: Supervised, seen: Seen) -> Action:
         """Begin what is to be done; returns that, which is nothing yet for one with an action under way."""
