@@ -155,6 +155,7 @@ def book_end(tx: Tx, end: End, moment: Moment, pace: Pace) -> bool:
         end_detail=detail,
         ended_by=run.stop_by or record.stop_by,
         output_bytes=record.output_bytes,
+        dropped_bytes=record.dropped_bytes,
         last_line=end.last_line,
         cpu_seconds=record.utime_seconds + record.stime_seconds,
         max_rss_bytes=record.max_rss_bytes,

@@ -159,6 +159,8 @@ class Runner(Public, frozen=True):
     session_id: str | None
     run: int
     output_bytes: int | None
+    dropped_bytes: int | None
+    """Output that the disk refused, of the runs that have ended; None if none has."""
     last_line: str | None
 
 
@@ -181,6 +183,8 @@ class Run(Public, frozen=True):
     end_detail: str | None
     ended_by: str | None
     output_bytes: int | None
+    dropped_bytes: int | None
+    """Output that the disk refused; told at the end."""
     last_line: str | None
     cpu_seconds: float | None
     max_rss_bytes: int | None

@@ -40,7 +40,7 @@ def end_of(
         stime_seconds=0.25,
         max_rss_bytes=1 << 20,
         output_bytes=77,
-        dropped_bytes=0,
+        dropped_bytes=5,
         started_at=MS,
         ended_at=MS + 2000,
         stop_by=None,
@@ -216,6 +216,7 @@ class TestHowItEnded:
         assert (found["output_bytes"], found["last_line"], found["cpu_seconds"], found["max_rss_bytes"]) == (
             77, "the last line", 1.75, 1 << 20,
         )  # fmt: skip
+        assert books.shown(row.id).dropped_bytes == found["dropped_bytes"] == 5
 
     @pytest.mark.parametrize("exit_code", [0, 3, 143])
     def test_as_it_was_asked_to(self, books: Books, exit_code: int) -> None:

@@ -315,14 +315,17 @@ class TestLists:
 
     def test_the_output_of_all_runs_is_one_number(self, books: Books) -> None:
         row = books.runner_in(State.FAILED)
-        books.sql("UPDATE runs SET output_bytes = 100")
-        assert runners.get_runner(books.rows, row.id).output_bytes == 100
+        assert runners.get_runner(books.rows, row.id).dropped_bytes is None
+        books.sql("UPDATE runs SET output_bytes = 100, dropped_bytes = 7")
+        found = runners.get_runner(books.rows, row.id)
+        assert (found.output_bytes, found.dropped_bytes) == (100, 7)
         books.sql(
             "INSERT INTO runs (key, runner_id, number, shim, state, created_at, ended_at, end_reason, output_bytes)"
             " VALUES ('x', ?, 2, 's', 'failed', ?, ?, 'exited', 11)", row.id, iso(NOW), iso(NOW),
         )  # fmt: skip
         books.sql("UPDATE runners SET run = 2")
-        assert runners.get_runner(books.rows, row.id).output_bytes == 111
+        found = runners.get_runner(books.rows, row.id)
+        assert (found.output_bytes, found.dropped_bytes) == (111, 7)
 
 
 def rename(books: Books, row: Supervised, name: str) -> None:

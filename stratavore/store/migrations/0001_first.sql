@@ -90,6 +90,7 @@ CREATE TABLE runs (
     stop_by            TEXT,
     stop_grace_seconds REAL,
     output_bytes       INTEGER,
+    dropped_bytes      INTEGER,
     last_line          TEXT,
     cpu_seconds        REAL,
     max_rss_bytes      INTEGER,
@@ -176,6 +177,8 @@ SELECT r.id, r.name, p.name AS project, r.agent,
                                                                           FROM runs AS o WHERE o.runner_id = r.id)
             WHEN r.run = 1 THEN n.output_bytes
             ELSE (SELECT SUM(o.output_bytes) FROM runs AS o WHERE o.runner_id = r.id) END AS output_bytes,
+       CASE WHEN r.run = 1 THEN n.dropped_bytes
+            ELSE (SELECT SUM(o.dropped_bytes) FROM runs AS o WHERE o.runner_id = r.id) END AS dropped_bytes,
        n.last_line, r.alive, r.project_id
   FROM runners AS r
   JOIN projects AS p ON p.id = r.project_id
