@@ -6,25 +6,24 @@ Rule 3: an exit that nobody saw is `lost`; no code is ever made up.
 Rule 4: what a person wished holds against what a limit wishes; a stop that went past the database holds too.
 """
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
-
-import msgspec
 
 from stratavore.clock import from_unix_ms, iso
 from stratavore.errors import NotFound
+from stratavore.label import Label, Process
 from stratavore.lifecycle import FINAL, Cause, State
-from stratavore.model import Desired, EndReason, OnQuota, ShimId
-from stratavore.process import Identity
+from stratavore.model import Desired, EndReason, OnQuota
 from stratavore.restart import Again, Over, Pace, after_end
 from stratavore.shim.client import ExitRecord
-from stratavore.shims import Holding
 from stratavore.store import events, projects, runners, runs, samples, supervision
 from stratavore.store.database import Tx
 from stratavore.store.runs import RunRow
 
 ACTOR = "supervisor"
+_SPREAD = 0.618034
+"""Multiples of the golden ratio, modulo 1, lie far apart: those that end together do not come back together."""
 
 _PAST = ", past the database"
 
@@ -55,60 +54,21 @@ class End(NamedTuple):
     """The conversation that the run turned out to have been in."""
 
 
-class Label(msgspec.Struct, frozen=True):
-    """What a shim keeps of a runner, so that a database that does not know it can take it in again."""
-
-    id: str
-    name: str
-    project: str
-    project_path: str
-    run: int
-    shim: str
-    columns: dict[str, Any]
-    argv: list[str]
-    """What the run was started with."""
-
-    @classmethod
-    def read(cls, text: str) -> "Label":
-        """What `write` wrote."""
-        return msgspec.json.decode(text, type=cls)
-
-    def write(self) -> str:
-        """The label as a shim keeps it."""
-        return msgspec.json.encode(self).decode()
-
-    @classmethod
-    def of(cls, recipe: supervision.Recipe, shim: ShimId, argv: Sequence[str]) -> "Label":
-        kept = (
-            "agent restart_policy max_restarts tty terminal_rows terminal_columns extra_argv cwd umask prompt"
-            " session_id stop_grace_seconds max_seconds"
-        ).split()
-        columns = {name: getattr(recipe, name) for name in kept}
-        whose = (recipe.id, recipe.name, recipe.project, recipe.project_path)
-        return cls(*whose, recipe.run, shim, columns, list(argv))
-
-
-class Process(NamedTuple):
-    """The process of a run."""
-
-    who: Identity
-    started_at: datetime
-    argv: list[str]
-    is_paused: bool = False
-
-    @classmethod
-    def of(cls, told: Holding | ExitRecord) -> "Process":
-        """As its shim tells of it."""
-        who = Identity(told.boot_id, told.pid, told.start_time)
-        is_paused = isinstance(told, Holding) and told.state == "paused"
-        return cls(who, from_unix_ms(told.started_at), Label.read(told.label).argv, is_paused)
-
-
 def book_spawned(tx: Tx, key: str, process: Process, moment: Moment) -> None:
     """The run has a process."""
-    run = runs.get(tx, key)
-    if run.pid is None and run.state not in FINAL:
-        _spawned(tx, run, process, moment.now)
+    book_all_spawned(tx, {key: process}, moment)
+
+
+def book_all_spawned(tx: Tx, processes: Mapping[str, Process], moment: Moment) -> None:
+    """Each of these runs has a process.
+
+    Raises:
+        NotFound: there is no such run.
+    """
+    known = runs.get_all(tx, processes.keys())
+    begun = {run.key: processes[run.key] for run in known if run.pid is None and run.state not in FINAL}
+    runs.advance_all(tx, [_begin(run, begun[run.key]) for run in known if run.key in begun], now=moment.now)
+    for key, process in begun.items():
         if process.is_paused:
             book_pause_found(tx, key, Cause.PAUSED, moment)
 
@@ -118,48 +78,23 @@ def book_not_started(tx: Tx, key: str, why: str, moment: Moment, pace: Pace) -> 
     run = runs.get(tx, key)
     if run.state in FINAL:
         return
-    facts: dict[str, Any] = {"end_reason": run.stop_reason or EndReason.NOT_STARTED, "end_detail": why}
-    _finish(tx, run, Cause.SPAWN_FAILED, moment, pace, lasted_seconds=0.0, **facts)
+    facts = {"end_reason": run.stop_reason or EndReason.NOT_STARTED, "end_detail": why}
+    _finish_all(tx, [_Over(run, Cause.SPAWN_FAILED, 0.0, facts)], moment, pace)
 
 
-def book_end(tx: Tx, end: End, moment: Moment, pace: Pace) -> bool:
-    """The shim saw the run end. A run that the database does not know is taken in first.
+def book_ends(tx: Tx, ends: Sequence[End], moment: Moment, pace: Pace) -> list[str]:
+    """The shims saw these runs end. A run that the database does not know is taken in first.
 
-    Returns whether another run follows.
+    Returns the ids of the runners of which another run follows.
     """
-    record = end.record
-    run = runs.find(tx, record.key)
-    if run is None:
-        adopt(tx, record.label, Process.of(record), moment)
-        run = runs.get(tx, record.key)
-    if run.state in FINAL:
-        return False
-    if run.pid is None:
-        run = _spawned(tx, run, Process.of(record), moment.now)
-    if record.stop_by is not None and (run.state is not State.STOPPING or record.stop_by.endswith(_PAST)):
-        run = _asked_of_the_shim(tx, run, record.stop_by, moment.now)
-    if end.session_id is not None:
-        runners.set_session(tx, run.runner_id, end.session_id)
-    reason, detail = _why(run, end)
-    return _finish(
-        tx,
-        run,
-        Cause.SUCCEEDED if end.good else Cause.CRASHED,
-        moment,
-        pace,
-        lasted_seconds=(record.ended_at - record.started_at) / 1000,
-        ended_at=from_unix_ms(record.ended_at),
-        exit_code=record.exit_code,
-        exit_signal=record.exit_signal,
-        end_reason=reason,
-        end_detail=detail,
-        ended_by=run.stop_by or record.stop_by,
-        output_bytes=record.output_bytes,
-        dropped_bytes=record.dropped_bytes,
-        last_line=end.last_line,
-        cpu_seconds=record.utime_seconds + record.stime_seconds,
-        max_rss_bytes=record.max_rss_bytes,
-    )
+    told = {end.record.key: end for end in ends}  # one that was told twice ends once
+    known = runs.find_all(tx, told.keys())
+    over = []
+    for key, end in told.items():
+        run = _brought_up(tx, end, known.get(key), moment)
+        if run is not None:
+            over.append(_over(run, end))
+    return _finish_all(tx, over, moment, pace)
 
 
 def book_lost(tx: Tx, key: str, reason: EndReason, why: str, moment: Moment, pace: Pace) -> None:
@@ -167,16 +102,14 @@ def book_lost(tx: Tx, key: str, reason: EndReason, why: str, moment: Moment, pac
     run = runs.get(tx, key)
     if run.state in FINAL:
         return
-    lasted = _seen_living_seconds(tx, run)
-    _finish(tx, run, Cause.VANISHED, moment, pace, lasted_seconds=lasted, end_reason=reason, end_detail=why)
+    facts = {"end_reason": reason, "end_detail": why}
+    _finish_all(tx, [_Over(run, Cause.VANISHED, _seen_living_seconds(tx, run), facts)], moment, pace)
 
 
 def book_pause_found(tx: Tx, key: str, cause: Cause, moment: Moment) -> None:
     """The shim was told to pause (or unpause) the run past the database: whoever did that wants it so."""
     desired = Desired.PAUSED if cause is Cause.PAUSED else Desired.RUNNING
-    runners.want_unasked(
-        tx, runs.get(tx, key).runner_id, desired, instead_of=(Desired.RUNNING, Desired.PAUSED)
-    )
+    runners.want_unasked(tx, runs.get(tx, key).runner_id, desired, instead_of=(Desired.RUNNING, Desired.PAUSED))
     book_paused(tx, key, cause, moment)
 
 
@@ -197,24 +130,23 @@ def ask_stop(
     now: datetime,
     grace: float | None = None,
 ) -> None:
-    """Record the wish that the present run ends; one that is being stopped already can only end sooner."""
-    run = runs.get(tx, runner.key)
-    if run.state in FINAL:
-        return
-    if run.state is State.STOPPING:
-        if reason is EndReason.KILLED or grace is not None:
-            runs.hasten(tx, run, reason, grace, actor=actor, now=now)
-        return
-    runs.advance(
-        tx,
-        run,
-        Cause.STOP_ASKED,
-        actor=actor,
-        now=now,
-        stop_reason=reason,
-        stop_by=actor,
-        stop_grace_seconds=grace,
-    )
+    """Record the wish that the present run ends; see `ask_all_to_stop`."""
+    ask_all_to_stop(tx, [runner.key], reason, actor=actor, now=now, grace=grace)
+
+
+def ask_all_to_stop(
+    tx: Tx, keys: Collection[str], reason: EndReason, *, actor: str, now: datetime, grace: float | None = None
+) -> None:
+    """Record the wish that these runs end; one that is being stopped already can only end sooner."""
+    asked = {"stop_reason": reason, "stop_by": actor, "stop_grace_seconds": grace}
+    changes = []
+    for run in runs.get_all(tx, keys):
+        if run.state is State.STOPPING:
+            if reason is EndReason.KILLED or grace is not None:
+                runs.hasten(tx, run, reason, grace, actor=actor, now=now)
+        elif run.state not in FINAL:
+            changes.append(runs.Change(run, Cause.STOP_ASKED, actor, asked))
+    runs.advance_all(tx, changes, now=now)
 
 
 def stop_unasked(
@@ -294,19 +226,15 @@ def _adopted_runner(tx: Tx, told: Label, project_id: int, now: datetime) -> dict
     }
 
 
-def _spawned(tx: Tx, run: RunRow, process: Process, now: datetime) -> RunRow:
-    return runs.advance(
-        tx,
-        run,
-        Cause.SPAWNED,
-        actor=ACTOR,
-        now=now,
-        pid=process.who.pid,
-        start_time=process.who.start_time,
-        boot_id=process.who.boot_id,
-        started_at=process.started_at,
-        argv=process.argv,
-    )
+def _begin(run: RunRow, process: Process) -> runs.Change:
+    facts = {
+        "pid": process.who.pid,
+        "start_time": process.who.start_time,
+        "boot_id": process.who.boot_id,
+        "started_at": process.started_at,
+        "argv": process.argv,
+    }
+    return runs.Change(run, Cause.SPAWNED, ACTOR, facts)
 
 
 def _seen_living_seconds(tx: Tx, run: RunRow) -> float:
@@ -324,35 +252,83 @@ def _asked_of_the_shim(tx: Tx, run: RunRow, by: str, now: datetime) -> RunRow:
         runs.hasten(tx, run, EndReason.STOPPED, None, actor=by, now=now)
         return runs.get(tx, run.key)
     asked = runs.get(tx, run.key)
-    return runs.advance(
-        tx, asked, Cause.STOP_ASKED, actor=by, now=now, stop_reason=EndReason.STOPPED, stop_by=by
-    )
+    return runs.advance(tx, asked, Cause.STOP_ASKED, actor=by, now=now, stop_reason=EndReason.STOPPED, stop_by=by)
 
 
-def _finish(
-    tx: Tx, run: RunRow, cause: Cause, moment: Moment, pace: Pace, *, lasted_seconds: float, **facts: Any
-) -> bool:
-    """End the run and settle what follows; returns whether another run does."""
-    ended = runs.advance(tx, run, cause, actor=run.stop_by or ACTOR, now=moment.now, **facts)
-    match after_end(run, ended.state, lasted_seconds=lasted_seconds, pace=pace, chance=moment.chance):
-        case Over(gave_up):
-            runners.settle(tx, run.runner_id)
-            if gave_up:
-                told = {**run.whose(), "max_restarts": run.max_restarts}
-                events.append(tx, "runner.gave_up", run.runner_id, told, actor=ACTOR, now=moment.now)
-            return False
-        case Again(pause, failures, _):
-            runners.schedule_retry(
-                tx,
-                run.runner_id,
-                run.whose(),
-                at=datetime.fromtimestamp(moment.now.timestamp() + pause, moment.now.tzinfo),
-                at_boottime=moment.boottime + pause,
-                boot_id=moment.boot_id,
-                failures=failures,
-                now=moment.now,
-            )
-            return True
+class _Over(NamedTuple):
+    """A run that is over: how, after how long, and what else is known."""
+
+    run: RunRow
+    cause: Cause
+    lasted_seconds: float
+    facts: dict[str, Any]
+
+
+def _brought_up(tx: Tx, end: End, run: RunRow | None, moment: Moment) -> RunRow | None:
+    """The run with everything booked that came before its end; None if its end is booked already."""
+    record = end.record
+    if run is None:
+        adopt(tx, record.label, Process.of(record), moment)
+        run = runs.get(tx, record.key)
+    if run.state in FINAL:
+        return None
+    if run.pid is None:
+        [run] = runs.advance_all(tx, [_begin(run, Process.of(record))], now=moment.now)
+    if record.stop_by is not None and (run.state is not State.STOPPING or record.stop_by.endswith(_PAST)):
+        run = _asked_of_the_shim(tx, run, record.stop_by, moment.now)
+    if end.session_id is not None:
+        runners.set_session(tx, run.runner_id, end.session_id)
+    return run
+
+
+def _over(run: RunRow, end: End) -> _Over:
+    record = end.record
+    reason, detail = _why(run, end)
+    facts = {
+        "ended_at": from_unix_ms(record.ended_at),
+        "exit_code": record.exit_code,
+        "exit_signal": record.exit_signal,
+        "end_reason": reason,
+        "end_detail": detail,
+        "ended_by": run.stop_by or record.stop_by,
+        "output_bytes": record.output_bytes,
+        "dropped_bytes": record.dropped_bytes,
+        "last_line": end.last_line,
+        "cpu_seconds": record.utime_seconds + record.stime_seconds,
+        "max_rss_bytes": record.max_rss_bytes,
+    }
+    cause = Cause.SUCCEEDED if end.good else Cause.CRASHED
+    return _Over(run, cause, (record.ended_at - record.started_at) / 1000, facts)
+
+
+def _finish_all(tx: Tx, over: Sequence[_Over], moment: Moment, pace: Pace) -> list[str]:
+    """End the runs and settle what follows; returns the ids of the runners of which another run does."""
+    changes = [runs.Change(run, cause, run.stop_by or ACTOR, facts) for run, cause, _, facts in over]
+    ended = runs.advance_all(tx, changes, now=moment.now)
+    done, tired, again = list[str](), list[events.Fact](), list[str]()
+    for number, ((run, _, lasted_seconds, _), now_ended) in enumerate(zip(over, ended, strict=True)):
+        chance = (moment.chance + number * _SPREAD) % 1
+        match after_end(run, now_ended.state, lasted_seconds=lasted_seconds, pace=pace, chance=chance):
+            case Over(gave_up):
+                done.append(run.runner_id)
+                if gave_up:
+                    told = {**run.whose(), "max_restarts": run.max_restarts}
+                    tired.append(events.Fact("runner.gave_up", run.runner_id, told, ACTOR))
+            case Again(pause, failures, _):
+                again.append(run.runner_id)
+                runners.schedule_retry(
+                    tx,
+                    run.runner_id,
+                    run.whose(),
+                    at=moment.now + timedelta(seconds=pause),
+                    at_boottime=moment.boottime + pause,
+                    boot_id=moment.boot_id,
+                    failures=failures,
+                    now=moment.now,
+                )
+    runners.settle_all(tx, done)
+    events.append_all(tx, tired, now=moment.now)
+    return again
 
 
 def _why(run: RunRow, end: End) -> tuple[EndReason, str]:

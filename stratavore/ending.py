@@ -17,6 +17,7 @@ from stratavore.agents import NamedProfile, Step, resolve_or_shell
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
+from stratavore.label import Label
 from stratavore.lifecycle import FINAL
 from stratavore.model import EndReason, ShimId
 from stratavore.process import Identity
@@ -24,7 +25,6 @@ from stratavore.remnants import SharedScan, end_processes
 from stratavore.shim.client import ExitRecord
 from stratavore.shims import Keys, Signal
 from stratavore.store import runs, supervision
-from stratavore.store.database import Tx
 from stratavore.store.supervision import Supervised
 from stratavore.terminal.render import last_line
 
@@ -67,9 +67,7 @@ class Ending:
             await self._context.shims.kill(row.key, by=by)
             return
         grace = row.stop_grace_seconds if row.run_grace_seconds is None else row.run_grace_seconds
-        steps = polite_steps(
-            row.agent, self._context.config.agents, row.argv, tty=row.tty, grace_seconds=grace
-        )
+        steps = polite_steps(row.agent, self._context.config.agents, row.argv, tty=row.tty, grace_seconds=grace)
         await self._context.shims.stop(row.key, steps, grace, by=by)
         fp("stop.after_signal")
 
@@ -135,23 +133,16 @@ class Ending:
         ends = await asyncio.to_thread(lambda: [self._examine(record) for record in batch])
         moment, pace = self._context.moment(), self._context.pace
 
-        def book(tx: Tx) -> list[str]:
-            return [
-                end.record.key.partition(".")[0] for end in ends if booking.book_end(tx, end, moment, pace)
-            ]
-
         fp("end.before_commit")
-        again = await self._context.write(book)
+        again = await self._context.write(lambda tx: booking.book_ends(tx, ends, moment, pace))
         fp("end.after_commit")
         self._wake(again)
 
     def _examine(self, record: ExitRecord) -> booking.End:
         """Whatever takes a look at files; it runs in a thread beside the loop."""
-        label = booking.Label.read(record.label)
+        label = Label.read(record.label)
         tail = read_tail(self._context.paths.run_log(label.shim, record.key)) if record.output_bytes else b""
-        killed_by_kernel = (
-            record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
-        )
+        killed_by_kernel = record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
         return booking.End(
             record=record,
             good=self._is_good(label, record, tail),
@@ -160,7 +151,7 @@ class Ending:
             session_id=self._session_of(label, tail),
         )
 
-    def _session_of(self, label: booking.Label, tail: bytes) -> str | None:
+    def _session_of(self, label: Label, tail: bytes) -> str | None:
         """The conversation, where the agent tells it only now; the sampler may have found it before."""
         if label.columns["session_id"] is not None or label.columns["agent"] == "shell":
             return None
@@ -170,7 +161,7 @@ class Ending:
         said = conversation.look(self._context, known[0], (), (), tail.decode(errors="replace"))
         return known[0].session_id or said.session_id
 
-    def _is_good(self, label: booking.Label, record: ExitRecord, tail: bytes) -> bool:
+    def _is_good(self, label: Label, record: ExitRecord, tail: bytes) -> bool:
         if record.exit_code is None:
             return False
         agent = resolve_or_shell(str(label.columns["agent"]), self._context.config.agents)

@@ -64,9 +64,7 @@ async def _commit(
     agent: Agent,
     environment: dict[str, str],
 ) -> Launched:
-    ids = sorted(
-        new_runner_id() for _ in range(request.count)
-    )  # lists are in this order: that of their names
+    ids = sorted(new_runner_id() for _ in range(request.count))  # lists are in this order: that of their names
     shims = await _reserve(context, request.count)
     settings = context.config.runners
     now = context.clock.now()
@@ -82,9 +80,7 @@ async def _commit(
         "cwd": cwd,
         "umask": request.umask,
         "prompt": request.prompt,
-        "stop_grace_seconds": settings.stop_grace
-        if request.stop_grace_seconds is None
-        else request.stop_grace_seconds,
+        "stop_grace_seconds": settings.stop_grace if request.stop_grace_seconds is None else request.stop_grace_seconds,
         "max_seconds": request.max_seconds,
         "alive": 1,
         "run": 1,
@@ -94,16 +90,26 @@ async def _commit(
     def insert(tx: Tx) -> list[str]:
         project_id = int(projects.get_row(tx, request.project)["id"])
         taken = projects.take_slots(tx, project_id, request.count, partial=request.partial)
-        for runner_id, name, shim_id in zip(ids, _names(tx, request, project_id, taken), shims, strict=False):
-            own = {
-                "id": runner_id,
-                "name": name,
-                "project_id": project_id,
-                "session_id": agent.new_session_id(),
-            }
-            runners.insert(tx, common | own)
-            whose = {"name": name, "project": request.project, "agent": agent_name}
-            runs.insert(tx, runner_id, 1, shim_id, whose, actor=str(asker), now=now)
+        names = _names(tx, request, project_id, taken)
+        runners.insert_all(
+            tx,
+            [
+                {
+                    **common,
+                    "id": each,
+                    "name": name,
+                    "project_id": project_id,
+                    "session_id": agent.new_session_id(),
+                }
+                for each, name in zip(ids, names, strict=False)
+            ],
+        )
+        whose = {"project": request.project, "agent": agent_name}
+        intents = [
+            runs.Intent(each, 1, shim_id, {"name": name, **whose})
+            for each, name, shim_id in zip(ids, names, shims, strict=False)
+        ]
+        runs.insert_all(tx, intents, actor=str(asker), now=now)
         return ids[:taken]
 
     try:
@@ -146,9 +152,7 @@ def _environment(context: Context, request: Launch) -> dict[str, str]:
 def _agent(
     context: Context, request: Launch, project: Project, environment: dict[str, str]
 ) -> tuple[str, Agent, Profile]:
-    name = (
-        request.agent or project.agent or context.config.runners.default_agent or first_on_path(environment)
-    )
+    name = request.agent or project.agent or context.config.runners.default_agent or first_on_path(environment)
     return name, *resolve(name, context.config.agents)
 
 

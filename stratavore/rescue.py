@@ -9,9 +9,10 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stratavore.booking import Label, past_the_database
+from stratavore.booking import past_the_database
 from stratavore.ending import polite_steps
 from stratavore.errors import Ambiguous, NotFound
+from stratavore.label import Label
 from stratavore.model import Public
 from stratavore.paths import Paths
 from stratavore.shim import client
@@ -67,9 +68,7 @@ def end(paths: Paths, references: list[str], *, kill: bool) -> Found:
     """
     found = living(paths)
     chosen = (
-        found.runners
-        if "*" in references
-        else [each for word in references for each in _fitting(found.runners, word)]
+        found.runners if "*" in references else [each for word in references for each in _fitting(found.runners, word)]
     )
     if not chosen and not found.silent:
         raise NotFound("no living runner is called so", remedy="`stratavore rescue list` shows what lives")

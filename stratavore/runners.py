@@ -27,9 +27,7 @@ _LOOK_AGAIN_SECONDS = 20e-6
 
 async def list_runners(context: Context, asker: Asker, request: ListRunners) -> list[Runner]:
     """Runners; with `until`, as soon as all of them are where they are waited for, or the time is up."""
-    ids = (
-        None if request.runner is None else runners.resolve_all(context.rows, request.runner, request.project)
-    )
+    ids = None if request.runner is None else runners.resolve_all(context.rows, request.runner, request.project)
     if request.until is not None and ids is not None:
         await _wait(context, ids, request)
     return runners.list_runners(
@@ -84,9 +82,7 @@ async def restart_runners(context: Context, asker: Asker, request: Stop, runner:
             events.append(tx, "runner.restart_asked", row.id, row.whose(), actor=str(asker), now=now)
             if not row.is_over:
                 runners.want(tx, row.id, Desired.RUNNING, then_start=True)
-                booking.ask_stop(
-                    tx, row, EndReason.STOPPED, actor=str(asker), now=now, grace=request.grace_seconds
-                )
+                booking.ask_stop(tx, row, EndReason.STOPPED, actor=str(asker), now=now, grace=request.grace_seconds)
                 continue
             if not row.alive:
                 runners.revive(tx, row)
@@ -126,9 +122,7 @@ async def remove_runners(context: Context, asker: Asker, request: Choose, runner
 async def forget(context: Context, ids: list[str], *, actor: str) -> int:
     """Remove rows, output and files of ended runners; returns the bytes that were freed."""
     now = context.clock.now()
-    logs = [
-        run.log for runner_id in ids for run in runs.list_runs(context.rows, runner_id, context.paths.logs)
-    ]
+    logs = [run.log for runner_id in ids for run in runs.list_runs(context.rows, runner_id, context.paths.logs)]
 
     def remove(tx: Tx) -> None:
         for runner_id in ids:
@@ -165,20 +159,18 @@ async def _stop(
         found = supervision.list_supervised(tx, ids)
         ended = [row.name for row in found if not row.alive]
         if ended and references != "*":
-            raise Conflict(f"{', '.join(ended)} ended already", remedy="`stratavore explain` says how")
+            raise Conflict(f"{', '.join(ended)} ended already", remedy=f"`stratavore explain {ended[0]}` says how")
+        runners.want_all(tx, ids, Desired.STOPPED)
         for row in found:
-            runners.want(tx, row.id, Desired.STOPPED)
             if row.is_over:
                 runners.call_off_retry(tx, row, actor=str(asker), now=now)
-            else:
-                booking.ask_stop(tx, row, reason, actor=str(asker), now=now, grace=grace)
+        living = [row.key for row in found if not row.is_over]
+        booking.ask_all_to_stop(tx, living, reason, actor=str(asker), now=now, grace=grace)
 
     try:
         await context.write(wish)
     except (Degraded, StorageFailed) as refusal:
-        await _straight_to_the_shim(
-            context, ids, lambda row: _end(context, row, asker, reason, grace), refusal
-        )
+        await _straight_to_the_shim(context, ids, lambda row: _end(context, row, asker, reason, grace), refusal)
     context.wake(ids)
     return runners.list_runners(context.rows, ids=ids)
 
@@ -193,7 +185,7 @@ async def _want_paused(
     def wish(tx: Tx) -> None:
         for row in supervision.list_supervised(tx, ids):
             if not row.alive:
-                raise Conflict(f"{row.name} ended already", remedy="`stratavore explain` says how")
+                raise Conflict(f"{row.name} ended already", remedy=f"`stratavore explain {row.name}` says how")
             if row.desired not in (desired, Desired.STOPPED):
                 runners.want(tx, row.id, desired, then_start=row.then_start)
                 events.append(tx, f"runner.{asked}_asked", row.id, row.whose(), actor=str(asker), now=now)
@@ -207,9 +199,7 @@ async def _want_paused(
     return runners.list_runners(context.rows, ids=ids)
 
 
-async def _end(
-    context: Context, row: Supervised, asker: Asker, reason: EndReason, asked_grace: float | None
-) -> None:
+async def _end(context: Context, row: Supervised, asker: Asker, reason: EndReason, asked_grace: float | None) -> None:
     by = booking.past_the_database(str(asker))
     grace = row.stop_grace_seconds if asked_grace is None else asked_grace
     if reason is EndReason.KILLED:
@@ -229,9 +219,7 @@ async def _straight_to_the_shim(
     living = [row for row in supervision.list_supervised(context.rows, ids) if not row.is_over]
     if not living:
         raise refusal
-    log.warning(
-        "the database takes no wish; asking the shims", extra={"runners": len(living), "why": str(refusal)}
-    )
+    log.warning("the database takes no wish; asking the shims", extra={"runners": len(living), "why": str(refusal)})
     results = await asyncio.gather(*map(act, living), return_exceptions=True)
     if any(isinstance(result, BaseException) for result in results):
         raise refusal  # for somebody it is neither stored nor done

@@ -14,6 +14,7 @@ from stratavore.clock import from_unix_ms
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
+from stratavore.label import Label, Process
 from stratavore.model import ShimId
 from stratavore.paths import HOME_VARIABLE
 from stratavore.remnants import SharedScan, end_processes
@@ -59,7 +60,7 @@ class Spawning:
         fp("launch.after_spawn")
         self._hold_to_limits(recipe, row.shim, spawned.who.pid)
         moment = self._context.moment()
-        process = booking.Process(spawned.who, from_unix_ms(spawned.started_at), list(launch.argv))
+        process = Process(spawned.who, from_unix_ms(spawned.started_at), list(launch.argv))
 
         def book(tx: Tx) -> None:
             booking.book_spawned(tx, row.key, process, moment)
@@ -100,7 +101,7 @@ class Spawning:
         write_files(start.runner_dir, launch.files)
         return launch, SpawnRequest(
             key=row.key,
-            label=booking.Label.of(recipe, row.shim, launch.argv).write(),
+            label=Label.of(recipe, row.shim, launch.argv).write(),
             argv=launch.argv,
             env={**start.env, **launch.env, **self._house, MARKER: recipe.id},
             cwd=recipe.cwd,
@@ -113,9 +114,7 @@ class Spawning:
     def _hold_to_limits(self, recipe: Recipe, shim: ShimId, pid: int) -> None:
         """Put the run under its project's hard limits, where the shims live in a delegated cgroup."""
         memory, cpu = recipe.max_memory_bytes, recipe.max_cpu_percent
-        if (memory is not None or cpu is not None) and (
-            limits := self._context.limits_around(shim)
-        ) is not None:
+        if (memory is not None or cpu is not None) and (limits := self._context.limits_around(shim)) is not None:
             limits.hold(recipe.project_id, pid, memory_bytes=memory, cpu_percent=cpu)
 
     async def _book_failure(self, row: Supervised, why: str) -> None:

@@ -11,10 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from stratavore import booking
-from stratavore.booking import Process
 from stratavore.context import Context
 from stratavore.ending import Ending
 from stratavore.errors import Conflict, StratavoreError
+from stratavore.label import Process
 from stratavore.lifecycle import Cause, State
 from stratavore.model import Desired, EndReason, Reconciled, ShimId
 from stratavore.planning import Action, Alive, Finished, HolderGone, Seen, expected, plan, seen_of
@@ -159,9 +159,7 @@ class Supervisor:
             log.warning("not adopted yet", extra={"run": held.key, "why": error.message})
             return []
         except Exception:
-            log.exception(
-                "a runner that the database does not know cannot be adopted", extra={"run": held.key}
-            )
+            log.exception("a runner that the database does not know cannot be adopted", extra={"run": held.key})
             return []
         if taken is None:
             return []
@@ -218,11 +216,7 @@ class Supervisor:
         now, seconds = self._context.clock.boottime(), 0.0
         if row.is_over and row.retry_at_boottime is not None:
             seconds = row.retry_at_boottime - now
-        elif (
-            row.state in (State.RUNNING, State.PAUSED)
-            and row.max_seconds is not None
-            and row.start_time is not None
-        ):
+        elif row.state in (State.RUNNING, State.PAUSED) and row.max_seconds is not None and row.start_time is not None:
             seconds = row.max_seconds - seconds_since_start(row.start_time, now)
         if seconds > 0:
             self.wake_after(seconds, row.id)

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from stratavore.booking import Label, Moment
+from stratavore.booking import Moment
 from stratavore.clock import iso
+from stratavore.label import Label
 from stratavore.lifecycle import FINAL, State
 from stratavore.model import Desired, Event, OnQuota, RestartPolicy, Runner
 from stratavore.store import events, installation, projects, runners, runs, supervision

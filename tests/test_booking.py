@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from stratavore import booking
-from stratavore.booking import End, Label, Process, past_the_database
+from stratavore.booking import End, past_the_database
 from stratavore.errors import NotFound
+from stratavore.label import Label, Process
 from stratavore.lifecycle import FINAL, LIVE, Cause, State
 from stratavore.model import Desired, EndReason, Health, RestartPolicy
 from stratavore.process import Identity
@@ -51,7 +52,7 @@ def end_of(
 
 def book_end(books: Books, row: Supervised, **fields: Any) -> bool:
     end = end_of(books, row, **fields)
-    return books.do(lambda tx: booking.book_end(tx, end, MOMENT, PACE))
+    return bool(books.do(lambda tx: booking.book_ends(tx, [end], MOMENT, PACE)))
 
 
 def book_lost(books: Books, row: Supervised) -> None:
@@ -203,9 +204,7 @@ class TestHowItEnded:
             ),
         ],
     )  # fmt: skip
-    def test_by_itself(
-        self, books: Books, fields: dict[str, Any], state: State, reason: str, detail: str
-    ) -> None:
+    def test_by_itself(self, books: Books, fields: dict[str, Any], state: State, reason: str, detail: str) -> None:
         row = books.runner_in(State.RUNNING)
         book_end(books, row, **fields)
         found = books.rows.one("SELECT * FROM runs")
@@ -466,7 +465,7 @@ class TestAdoption:
         row = books.runner()
         end = end_of(books, row, exit_code=3)
         self.forget(books, row)
-        books.do(lambda tx: booking.book_end(tx, end, MOMENT, PACE))
+        books.do(lambda tx: booking.book_ends(tx, [end], MOMENT, PACE))
         assert books.supervised(row.id).state is State.FAILED
         assert books.slots() == 0
 

@@ -131,9 +131,7 @@ class Connection:
             raise Refused(answer["error"])
         return {"entries": entries, **answer} if entries or op == "list" else answer
 
-    def attach(
-        self, key: str, *, role: str = OBSERVER, rows: int = 0, cols: int = 0, takeover: bool = False
-    ) -> Json:
+    def attach(self, key: str, *, role: str = OBSERVER, rows: int = 0, cols: int = 0, takeover: bool = False) -> Json:
         """Watch a run (OBSERVER), or also type into it and own its size (WRITER).
 
         Answers `size` (bytes in the log), `rows`, `cols`, `pid`, `ended` (the exit record, or None). From then on

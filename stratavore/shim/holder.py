@@ -107,9 +107,7 @@ class Holder(Server):
 
     def sweep(self, runner: str, leader: int, signum: int, then: Callable[[list[int]], None]) -> None:
         if not self._due:
-            self.loop.later(
-                0, self._sweep
-            )  # at the end of this turn: one look at /proc serves all that is due
+            self.loop.later(0, self._sweep)  # at the end of this turn: one look at /proc serves all that is due
         self._due.append((runner, leader, signum, then))
 
     # Operations
@@ -162,9 +160,7 @@ class Holder(Server):
                 os.makedirs(self._logs, 0o700, exist_ok=True)
                 return Log(f"{self._logs}/{key}", cap_bytes)
         except OSError as problem:
-            raise spawn_failed(
-                problem.errno or errno.EIO, f"{self._logs}/{key}: {problem.strerror}"
-            ) from None
+            raise spawn_failed(problem.errno or errno.EIO, f"{self._logs}/{key}: {problem.strerror}") from None
 
     def _list(self, peer: Peer, request: Json) -> Json:
         for key, run in self.runs.items():
@@ -190,9 +186,7 @@ class Holder(Server):
         return {}
 
     def _stop(self, peer: Peer, request: Json) -> Json:
-        steps = [
-            {**step, "keys": b64decode(step["keys"])} if "keys" in step else step for step in request["steps"]
-        ]
+        steps = [{**step, "keys": b64decode(step["keys"])} if "keys" in step else step for step in request["steps"]]
         self._live(request).stop(steps, request["grace"], request["by"])
         return {}
 
@@ -217,21 +211,13 @@ class Holder(Server):
             raise Refusal("input_full", "the program does not read what was typed before")
         for data, pause in parts:
             run.type(data, pause)
-        run.type(
-            b"", then=lambda done: peer.answer(request, {"ok": True} if done else _error(_gone(run.key)))
-        )
+        run.type(b"", then=lambda done: peer.answer(request, {"ok": True} if done else _error(_gone(run.key))))
         return None
 
     def _attach(self, peer: Peer, request: Json) -> Json:
         key = request["key"]
         if record := self._ended.get(key):
-            return {
-                "size": record.output_bytes,
-                "rows": 0,
-                "cols": 0,
-                "pid": record.pid,
-                "ended": record._asdict(),
-            }
+            return {"size": record.output_bytes, "rows": 0, "cols": 0, "pid": record.pid, "ended": record._asdict()}
         run = self._live(request)
         if request["role"] == "writer":
             self._seat(run, peer, request.get("takeover", False))
@@ -246,9 +232,7 @@ class Holder(Server):
             raise Refusal("invalid", "this run has no terminal to type into")
         if run.writer not in (None, peer):
             if not is_takeover:
-                raise Refusal(
-                    "busy", f"process {run.writer.pid} is attached and types here", pid=run.writer.pid
-                )
+                raise Refusal("busy", f"process {run.writer.pid} is attached and types here", pid=run.writer.pid)
             run.writer.hold(False)
             run.writer.send({"event": "taken", "key": run.key, "pid": peer.pid})
         for other in self.runs.values():
@@ -289,11 +273,7 @@ class Holder(Server):
     def _live(self, request: Json) -> Run:
         if run := self.runs.get(request["key"]):
             return run
-        raise (
-            _gone(request["key"])
-            if request["key"] in self._ended
-            else Refusal("not_found", "no such run here")
-        )
+        raise (_gone(request["key"]) if request["key"] in self._ended else Refusal("not_found", "no such run here"))
 
     # Telling
 

@@ -45,9 +45,7 @@ def launch(request: Json) -> tuple[int, int]:
         subject = program
         os.umask(request["umask"])
         argv, env = request["argv"], request["env"]
-        pid = os.posix_spawn(
-            program, argv, env, file_actions=streams, setsid=True, setsigmask=(), setsigdef=RESETTABLE
-        )
+        pid = os.posix_spawn(program, argv, env, file_actions=streams, setsid=True, setsigmask=(), setsigdef=RESETTABLE)
     except (OSError, ValueError, TypeError) as problem:  # a NUL in an argument is a ValueError
         if fd >= 0:
             os.close(fd)

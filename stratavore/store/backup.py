@@ -28,9 +28,7 @@ def backup(path: Path, target: Path) -> None:
     unfinished.unlink(missing_ok=True)
     try:
         # SQLite fills an empty file: made here, it is 0600 from the beginning.
-        os.close(
-            os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_WRONLY, 0o600)
-        )
+        os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_WRONLY, 0o600))
         _copy(path, unfinished)
         fp("backup.copied")
         if problems := check(unfinished, full=True):
@@ -58,9 +56,7 @@ def check_connection(connection: apsw.Connection, *, full: bool) -> list[str]:
         found = [str(line) for (line,) in connection.execute(sql) if line != "ok"]
         if full:
             orphans = connection.execute("PRAGMA foreign_key_check").fetchall()
-            found += [
-                f"row {row} of {table} points to no row of {parent}" for table, row, parent, _ in orphans
-            ]
+            found += [f"row {row} of {table} points to no row of {parent}" for table, row, parent, _ in orphans]
     except apsw.Error as error:
         if not is_damage(error):
             raise

@@ -95,9 +95,7 @@ def settle(connection: apsw.Connection, durability: Durability) -> None:
     for name, wanted in {**_PRAGMAS, "synchronous": _SYNCHRONOUS[durability]}.items():
         connection.pragma(name, wanted)
         if (found := _pragma(connection, name)) != wanted:
-            raise Misconfigured(
-                f"SQLite keeps {name} at {found} instead of {wanted}", remedy="report this as a bug"
-            )
+            raise Misconfigured(f"SQLite keeps {name} at {found} instead of {wanted}", remedy="report this as a bug")
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # From now on there is a -wal file.
     keep_wal_at_close(connection, False)
 

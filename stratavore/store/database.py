@@ -98,9 +98,7 @@ class Database:
             if fault is error:
                 raise
             raise fault from error
-        return cls(
-            path, Writer(path, connection, on_health=on_health, busy_patience_seconds=busy_patience_seconds)
-        )
+        return cls(path, Writer(path, connection, on_health=on_health, busy_patience_seconds=busy_patience_seconds))
 
     async def write(self, fn: Callable[[Tx], T]) -> T:
         """Run `fn` in the next batch; return what it returned, or raise what it raised, after the commit.
@@ -158,9 +156,7 @@ class Database:
             checkpoint_busy=checkpoints.busy,
             wal_bytes=checkpoints.wal_bytes,
             queued=self._writer.queued,
-            longest_snapshot_seconds=max(
-                (reader.snapshot_seconds for reader in list(self._readers)), default=0.0
-            ),
+            longest_snapshot_seconds=max((reader.snapshot_seconds for reader in list(self._readers)), default=0.0),
         )
 
     def check(self, *, full: bool = False) -> list[str]:
@@ -249,9 +245,7 @@ def _refuse_older(connection: apsw.Connection, known: list[Migration], path: Pat
     if version == 0:
         raise NotFound(f"nothing was ever recorded in {path}", remedy="`stratavore up` begins")
     if version < len(known):
-        raise DaemonUnreachable(
-            f"{path} has schema {version}; the daemon brings it to {len(known)} when it starts"
-        )
+        raise DaemonUnreachable(f"{path} has schema {version}; the daemon brings it to {len(known)} when it starts")
 
 
 def _explained(error: Exception, path: Path) -> Exception:

@@ -68,9 +68,7 @@ class Fact(NamedTuple):
         return self.type.partition(".")[0], self.aggregate_id
 
 
-def append(
-    tx: Tx, type: str, aggregate_id: str, payload: dict[str, Any], *, actor: str, now: datetime
-) -> None:
+def append(tx: Tx, type: str, aggregate_id: str, payload: dict[str, Any], *, actor: str, now: datetime) -> None:
     """Record one Fact."""
     append_all(tx, [Fact(type, aggregate_id, payload, actor)], now=now)
 

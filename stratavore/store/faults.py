@@ -24,15 +24,11 @@ _RESULTS_OF_STORAGE = frozenset({
     apsw.SQLITE_CANTOPEN, apsw.SQLITE_CORRUPT, apsw.SQLITE_NOTADB, apsw.SQLITE_PROTOCOL,
 })  # fmt: skip
 _RESULTS_OF_DAMAGE = frozenset({apsw.SQLITE_CORRUPT, apsw.SQLITE_NOTADB})
-_ERRNOS_THAT_PASS = frozenset(
-    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE}
-)
+_ERRNOS_THAT_PASS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EMFILE, errno.ENFILE})
 _FLUSHES = frozenset({apsw.SQLITE_IOERR_FSYNC, apsw.SQLITE_IOERR_DIR_FSYNC})
 # The file ends too early, or the file system itself says that its content is wrong.
 _IO_OF_DAMAGE = frozenset({apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS, apsw.SQLITE_IOERR_DATA})
-_WRITE_LOCK_BYTE = (
-    120  # Where the WAL's writer locks the -shm file: WAL_WRITE_LOCK, https://sqlite.org/walformat.html
-)
+_WRITE_LOCK_BYTE = 120  # Where the WAL's writer locks the -shm file: WAL_WRITE_LOCK, https://sqlite.org/walformat.html
 
 
 def is_of_storage(error: BaseException) -> TypeGuard[apsw.Error]:

@@ -68,8 +68,6 @@ def _settle(outcomes: list[Outcome]) -> None:
         if error is None:
             job.future.set_result(value)
         elif isinstance(error, StopIteration):
-            job.future.set_exception(
-                RuntimeError("a write raised StopIteration")
-            )  # No future takes that one.
+            job.future.set_exception(RuntimeError("a write raised StopIteration"))  # No future takes that one.
         else:
             job.future.set_exception(error)

@@ -108,13 +108,9 @@ def _prepare_directory(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True)
     found = directory.lstat()
     if stat.S_ISLNK(found.st_mode) or not stat.S_ISDIR(found.st_mode):
-        raise Misconfigured(
-            f"{directory} is not a directory", remedy="name the directory itself in STRATAVORE_HOME"
-        )
+        raise Misconfigured(f"{directory} is not a directory", remedy="name the directory itself in STRATAVORE_HOME")
     if found.st_uid != os.geteuid():
-        raise Misconfigured(
-            f"{directory} belongs to uid {found.st_uid}", remedy="use a directory of your own"
-        )
+        raise Misconfigured(f"{directory} belongs to uid {found.st_uid}", remedy="use a directory of your own")
     if found.st_mode & 0o022:
         # Whoever could write here may have planted something: looking away would be worse than stopping.
         raise Misconfigured(

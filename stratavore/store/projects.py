@@ -65,9 +65,7 @@ def insert(tx: Tx, project: dict[str, Any], *, actor: str, now: datetime) -> Pro
     """
     name = project["name"]
     if tx.one_or_none("SELECT 1 FROM projects WHERE name = ?", (name,)):
-        raise Conflict(
-            f"a project called {name} exists", remedy="choose another name, or `stratavore projects set`"
-        )
+        raise Conflict(f"a project called {name} exists", remedy="choose another name, or `stratavore projects set`")
     columns = {key: column(value) for key, value in project.items()} | {"created_at": iso(now)}
     tx.execute(
         f"INSERT INTO projects ({', '.join(columns)}) VALUES ({', '.join(':' + key for key in columns)})",
@@ -96,9 +94,7 @@ def edit(tx: Tx, name: str, changes: dict[str, Any], *, actor: str, now: datetim
     if values:
         assignments = ", ".join(f"{key} = :{key}" for key in values)
         tx.execute(f"UPDATE projects SET {assignments} WHERE id = :id", {**values, "id": row["id"]})
-        events.append(
-            tx, "project.edited", new_name, {"was": name, "changed": sorted(values)}, actor=actor, now=now
-        )
+        events.append(tx, "project.edited", new_name, {"was": name, "changed": sorted(values)}, actor=actor, now=now)
     return get_project(tx, new_name)
 
 
@@ -117,9 +113,7 @@ def delete(tx: Tx, name: str, *, actor: str, now: datetime) -> list[str]:
     runners = [r["id"] for r in tx.all("SELECT id FROM runners WHERE project_id = ?", (row["id"],))]
     tx.execute("DELETE FROM runners WHERE project_id = ?", (row["id"],))
     tx.execute("DELETE FROM projects WHERE id = ?", (row["id"],))
-    events.append(
-        tx, "project.deleted", name, {"path": row["path"], "runners": len(runners)}, actor=actor, now=now
-    )
+    events.append(tx, "project.deleted", name, {"path": row["path"], "runners": len(runners)}, actor=actor, now=now)
     return runners
 
 
@@ -130,9 +124,7 @@ def take_slots(tx: Tx, project_id: int, count: int, *, partial: bool) -> int:
         QuotaExceeded: not all (with `partial`: none) are free.
         Conflict: the project is archived.
     """
-    row = tx.one(
-        "SELECT name, live_runners, max_runners, archived_at FROM projects WHERE id = ?", (project_id,)
-    )
+    row = tx.one("SELECT name, live_runners, max_runners, archived_at FROM projects WHERE id = ?", (project_id,))
     if row["archived_at"] is not None:
         raise Conflict(f"{row['name']} is archived", remedy=f"`stratavore projects unarchive {row['name']}`")
     free = max(0, row["max_runners"] - row["live_runners"])
@@ -161,6 +153,6 @@ def book_slot(tx: Tx, project_id: int) -> None:
     tx.execute("UPDATE projects SET live_runners = live_runners + 1 WHERE id = ?", (project_id,))
 
 
-def free_slot(tx: Tx, project_id: int) -> None:
-    """Give one slot back."""
-    tx.execute("UPDATE projects SET live_runners = live_runners - 1 WHERE id = ?", (project_id,))
+def free_slots(tx: Tx, project_id: int, count: int) -> None:
+    """Give slots back."""
+    tx.execute("UPDATE projects SET live_runners = live_runners - ? WHERE id = ?", (count, project_id))

@@ -45,9 +45,7 @@ def _copy(path: Path) -> Path:
 def _already_there(path: Path) -> Path | None:
     for copy in sorted((path.parent / "quarantine").glob("*"), reverse=True):
         # The shm is rebuilt at every start, so it says nothing about the damage.
-        if all(
-            _looks_like(file, copy / file.name) for file in _present(path) if not file.name.endswith("-shm")
-        ):
+        if all(_looks_like(file, copy / file.name) for file in _present(path) if not file.name.endswith("-shm")):
             return copy
     return None
 

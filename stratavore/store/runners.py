@@ -4,7 +4,8 @@ Rule 1: `alive` is 1 exactly as long as a runner holds a slot of its project's q
 Rule 2: no state is written here; a runner's state is its last run's (see the view `public_runners`).
 """
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -122,23 +123,36 @@ def exists(rows: Rows, runner_id: str) -> bool:
 
 def is_living_name(rows: Rows, name: str) -> bool:
     """Whether a living runner is called `name`."""
-    return rows.one_or_none("SELECT 1 FROM runners WHERE name = ? AND alive = 1", (name,)) is not None
+    return bool(living_names(rows, [name]))
+
+
+def living_names(rows: Rows, names: Collection[str]) -> set[str]:
+    """Those of the names that living runners have."""
+    found = rows.all(
+        "SELECT name FROM runners WHERE alive = 1 AND name IN (SELECT value FROM json_each(?))",
+        (column(list(names)),),
+    )
+    return {row["name"] for row in found}
 
 
 def insert(tx: Tx, runner: dict[str, Any]) -> None:
-    """Store a new runner, whose slot was taken before.
+    """Store a new runner, whose slot was taken before. Raises what `insert_all` raises."""
+    insert_all(tx, [runner])
+
+
+def insert_all(tx: Tx, new: Sequence[dict[str, Any]]) -> None:
+    """Store new runners, each a dict of the same columns, whose slots were taken before.
 
     Raises:
-        Conflict: a living runner has that name.
+        Conflict: a living runner has one of the names.
     """
-    if is_living_name(tx, runner["name"]):
-        raise Conflict(
-            f"a runner called {runner['name']} lives",
-            remedy=f"`stratavore attach {runner['name']}`, or another --name",
-        )
-    values = {key: column(value) for key, value in runner.items()}
-    tx.execute(
-        f"INSERT INTO runners ({', '.join(values)}) VALUES ({', '.join(':' + key for key in values)})", values
+    if taken := living_names(tx, [runner["name"] for runner in new]):
+        name = min(taken)
+        raise Conflict(f"a runner called {name} lives", remedy=f"`stratavore attach {name}`, or another --name")
+    names = new[0].keys()
+    tx.execute_many(
+        f"INSERT INTO runners ({', '.join(names)}) VALUES ({', '.join(':' + name for name in names)})",
+        [{name: column(value) for name, value in runner.items()} for runner in new],
     )
 
 
@@ -146,19 +160,25 @@ def free_names(tx: Tx, project_id: int, count: int) -> list[str]:
     """`count` names `<project>-<number>` that no living runner has, counting up from the last launch."""
     row = tx.one("SELECT name, launches FROM projects WHERE id = ?", (project_id,))
     stem, number, names = row["name"][:56], row["launches"] - count, list[str]()
-    while len(names) < count:
-        number += 1
-        name = f"{stem}-{number}"
-        if not is_living_name(tx, name):
-            names.append(name)
+    while missing := count - len(names):
+        wanted = [f"{stem}-{number + each}" for each in range(1, missing + 1)]
+        taken = living_names(tx, wanted)
+        names += [name for name in wanted if name not in taken]
+        number += missing
     return names
 
 
 def want(tx: Tx, runner_id: str, desired: Desired, *, then_start: bool = False) -> None:
     """Note what a person wants; a pending retry is called off, unless it is wanted to run."""
+    want_all(tx, [runner_id], desired, then_start=then_start)
+
+
+def want_all(tx: Tx, runner_ids: Collection[str], desired: Desired, *, then_start: bool = False) -> None:
+    """Note what a person wants of all of these."""
     tx.execute(
-        "UPDATE runners SET desired = :desired, then_start = :then_start WHERE id = :id",
-        {"desired": desired.value, "then_start": int(then_start), "id": runner_id},
+        "UPDATE runners SET desired = :desired, then_start = :then_start"
+        " WHERE id IN (SELECT value FROM json_each(:ids))",
+        {"desired": desired.value, "then_start": int(then_start), "ids": column(list(runner_ids))},
     )
 
 
@@ -175,13 +195,18 @@ def want_unasked(tx: Tx, runner_id: str, desired: Desired, *, instead_of: Collec
 
 def settle(tx: Tx, runner_id: str) -> None:
     """Nothing will start it again by itself: give its slot back."""
-    row = tx.one_or_none(
+    settle_all(tx, [runner_id])
+
+
+def settle_all(tx: Tx, runner_ids: Collection[str]) -> None:
+    """Nothing will start any of these again by itself: give their slots back."""
+    settled = tx.all(
         "UPDATE runners SET alive = 0, then_start = 0, retry_at = NULL, retry_at_boottime = NULL, retry_boot_id = NULL"
-        " WHERE id = ? AND alive = 1 RETURNING project_id",
-        (runner_id,),
+        " WHERE id IN (SELECT value FROM json_each(?)) AND alive = 1 RETURNING project_id",
+        (column(list(runner_ids)),),
     )
-    if row is not None:
-        projects.free_slot(tx, row["project_id"])
+    for project_id, count in Counter(row["project_id"] for row in settled).items():
+        projects.free_slots(tx, project_id, count)
 
 
 def call_off_retry(tx: Tx, runner: Supervised, *, actor: str, now: datetime) -> None:
@@ -195,9 +220,7 @@ def revive(tx: Tx, runner: Supervised) -> None:
     """Take a slot again for an ended runner; raises QuotaExceeded, or Conflict when its name has gone to another."""
     projects.take_slots(tx, runner.project_id, 1, partial=False)
     if is_living_name(tx, runner.name):
-        raise Conflict(
-            f"another runner is called {runner.name} now", remedy="`stratavore rename` one of them"
-        )
+        raise Conflict(f"another runner is called {runner.name} now", remedy="`stratavore rename` one of them")
     tx.execute(
         "UPDATE runners SET alive = 1, desired = 'running', failures = 0 WHERE id = ?",
         (runner.id,),

@@ -129,6 +129,15 @@ def find_all(rows: Rows, keys: Collection[str]) -> dict[str, RunRow]:
     return {row["key"]: load(RunRow, row) for row in found}
 
 
+def get_all(rows: Rows, keys: Collection[str]) -> list[RunRow]:
+    """These runs; raises NotFound."""
+    found = find_all(rows, keys)
+    for key in keys:
+        if key not in found:
+            raise NotFound(f"there is no run {key}")
+    return list(found.values())
+
+
 def get(rows: Rows, key: str) -> RunRow:
     """The run `key`; raises NotFound."""
     run = find(rows, key)
@@ -201,18 +210,14 @@ def advance_all(tx: Tx, changes: Sequence[Change], *, now: datetime) -> list[Run
     for run, cause, actor, came in changes:
         new = next_state(run.state, cause)
         kept = {"ended_at": now, **came} if new in FINAL else came
-        values = {
-            name: iso(value) if isinstance(value, datetime) else column(value) for name, value in kept.items()
-        }
+        values = {name: iso(value) if isinstance(value, datetime) else column(value) for name, value in kept.items()}
         assignments = "".join(f", {name} = :{name}" for name in values)
         sql = f"UPDATE runs SET state = :new{assignments} WHERE key = :key AND state = :old"
         guarded = {**values, "new": new.value, "old": run.state.value, "key": run.key}
         statements.setdefault(sql, []).append(guarded)
         told = {name: value for name, value in values.items() if value is not None and name not in _NOT_TOLD}
         facts.append(
-            events.Fact(
-                _announced(cause, new), run.runner_id, {**run.whose(), "run": run.number, **told}, actor
-            )
+            events.Fact(_announced(cause, new), run.runner_id, {**run.whose(), "run": run.number, **told}, actor)
         )
         ours = {name: value for name, value in kept.items() if name in RunRow.__struct_fields__}
         moved.append(msgspec.structs.replace(run, state=new, **ours))

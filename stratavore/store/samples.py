@@ -33,10 +33,7 @@ def store(tx: Tx, samples: Iterable[Sample]) -> None:
         " ON CONFLICT (runner_id) DO UPDATE SET seen_at = excluded.seen_at, cpu_percent = excluded.cpu_percent,"
         " rss_bytes = excluded.rss_bytes, threads = excluded.threads, children = excluded.children,"
         " output_bytes = excluded.output_bytes, activity = excluded.activity, health = excluded.health",
-        [
-            (s.runner_id, iso(s.seen_at), *(column(v) for v in msgspec.structs.astuple(s)[2:]))
-            for s in samples
-        ],
+        [(s.runner_id, iso(s.seen_at), *(column(v) for v in msgspec.structs.astuple(s)[2:])) for s in samples],
     )
 
 

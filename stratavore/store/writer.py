@@ -345,9 +345,7 @@ class Writer:
             with suppress(apsw.Error):
                 self._connection.close(True)
         if self.refusal is None:
-            self.refusal = Degraded(
-                "the database is closed", remedy="the daemon is stopping; ask again when it is up"
-            )
+            self.refusal = Degraded("the database is closed", remedy="the daemon is stopping; ask again when it is up")
         self._ended = True
 
     def _refuse_the_rest(self) -> None:

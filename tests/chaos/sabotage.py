@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from stratavore import booking, clock, daemon, ending, launching, process, spawning
+from stratavore.label import Label
 from stratavore.lifecycle import Cause
 from stratavore.model import EndReason, ShimId
 from stratavore.paths import locate
@@ -46,7 +47,7 @@ def hasty(runner_id: str, shim: ShimId) -> SpawnRequest:
         "terminal_columns": 80, "extra_argv": ["sleep", "60"], "cwd": "/", "umask": None, "prompt": None,
         "session_id": None, "stop_grace_seconds": 1.0, "max_seconds": None,
     }  # fmt: skip
-    label = booking.Label(runner_id, f"hasty-{runner_id}", "p", "/", 1, shim, columns, ["sleep", "60"])
+    label = Label(runner_id, f"hasty-{runner_id}", "p", "/", 1, shim, columns, ["sleep", "60"])
     env = {MARKER: runner_id, "CHAOS_HOUSE": os.environ["STRATAVORE_HOME"], "PATH": os.environ["PATH"]}
     return SpawnRequest(key=f"{runner_id}.1", label=label.write(), argv=["sleep", "60"], env=env, cwd="/")
 
@@ -59,11 +60,10 @@ def believe_a_bare_pid() -> None:
 
 
 def call_an_unknown_end_a_success() -> None:
-    def book_lost(
-        tx: Tx, key: str, reason: EndReason, why: str, moment: booking.Moment, pace: Any
-    ) -> None:
+    def book_lost(tx: Tx, key: str, reason: EndReason, why: str, moment: booking.Moment, pace: Any) -> None:
         facts = {"end_reason": EndReason.EXITED, "exit_code": 0}
-        booking._finish(tx, runs.get(tx, key), Cause.SUCCEEDED, moment, pace, lasted_seconds=1.0, **facts)
+        over = booking._Over(runs.get(tx, key), Cause.SUCCEEDED, 1.0, facts)
+        booking._finish_all(tx, [over], moment, pace)
 
     booking.book_lost = book_lost
 

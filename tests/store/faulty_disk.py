@@ -41,9 +41,7 @@ class Platter:
         """What is found when the power is back."""
         found = bytearray(self.certain)
         fate = rng.choice(("nothing", "all", "the first", "any sectors"))
-        for write in (
-            self.pending[: rng.randrange(len(self.pending) + 1)] if fate == "the first" else self.pending
-        ):
+        for write in self.pending[: rng.randrange(len(self.pending) + 1)] if fate == "the first" else self.pending:
             if fate in ("all", "the first"):
                 _apply(found, write)
             elif fate == "any sectors":

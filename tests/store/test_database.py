@@ -22,9 +22,7 @@ class Add:
         self.name, self.size = name, size
 
     def __call__(self, tx: Tx) -> int:
-        tx.execute(
-            "INSERT INTO things (name, size) VALUES (:name, :size)", {"name": self.name, "size": self.size}
-        )
+        tx.execute("INSERT INTO things (name, size) VALUES (:name, :size)", {"name": self.name, "size": self.size})
         return tx.last_insert_id()
 
 

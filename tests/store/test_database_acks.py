@@ -67,9 +67,7 @@ def test_a_kill_beside_the_commit_loses_no_answer(
     path: Path, migrations: Path, tmp_path: Path, python: Python, failpoint: str, nth: int
 ) -> None:
     armed = f"{failpoint}=kill@{nth}"
-    child = python(
-        ANSWERS_AND_NOTES, path, migrations, tmp_path / "journal", "late", STRATAVORE_FAILPOINTS=armed
-    )
+    child = python(ANSWERS_AND_NOTES, path, migrations, tmp_path / "journal", "late", STRATAVORE_FAILPOINTS=armed)
     child.communicate(timeout=60)
     assert child.returncode == -9
     killed = Killed(path, migrations, tmp_path / "journal")
@@ -88,9 +86,7 @@ def test_a_kill_at_any_moment_loses_no_answer(
         child = python(ANSWERS_AND_NOTES, path, migrations, tmp_path / "journal", "late")
         assert child.stdout is not None
         assert child.stdout.readline() == "open\n"
-        time.sleep(
-            rng.uniform(0, 0.3)
-        )  # The moment of the kill is what is random here; nothing is waited for.
+        time.sleep(rng.uniform(0, 0.3))  # The moment of the kill is what is random here; nothing is waited for.
         child.kill()
         child.wait()
         killed = Killed(path, migrations, tmp_path / "journal")
@@ -104,9 +100,7 @@ def test_an_answer_before_the_commit_would_be_noticed(
 ) -> None:
     """The negative control: a journal that is written too early must turn the tests above red."""
     armed = "store.commit=kill@3"
-    child = python(
-        ANSWERS_AND_NOTES, path, migrations, tmp_path / "journal", "early", STRATAVORE_FAILPOINTS=armed
-    )
+    child = python(ANSWERS_AND_NOTES, path, migrations, tmp_path / "journal", "early", STRATAVORE_FAILPOINTS=armed)
     child.communicate(timeout=60)
     killed = Killed(path, migrations, tmp_path / "journal")
     assert killed.answered - killed.stored

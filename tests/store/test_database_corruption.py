@@ -50,9 +50,7 @@ def lay_down(files: dict[str, bytes], directory: Path) -> Path:
     return directory / "state.db"
 
 
-def test_the_undamaged_files_hold_every_row(
-    whole: dict[str, bytes], migrations: Path, tmp_path: Path
-) -> None:
+def test_the_undamaged_files_hold_every_row(whole: dict[str, bytes], migrations: Path, tmp_path: Path) -> None:
     assert _rows(lay_down(whole, tmp_path / "state"), migrations) == ROWS
 
 
@@ -96,9 +94,7 @@ def test_a_broken_header_is_quarantined(
     assert str(_assert_quarantined(path, damaged)) in refused.value.message
 
 
-def test_the_same_damage_is_quarantined_once(
-    whole: dict[str, bytes], migrations: Path, tmp_path: Path
-) -> None:
+def test_the_same_damage_is_quarantined_once(whole: dict[str, bytes], migrations: Path, tmp_path: Path) -> None:
     """A daemon that starts again and again must not fill the disk with copies."""
     path = lay_down({"state.db": b"\xff" * 8192}, tmp_path / "state")
     for _ in range(3):

@@ -46,9 +46,7 @@ def write_until_refused(database: Database) -> tuple[set[str], Degraded]:
     raise AssertionError("it was never refused")
 
 
-def test_a_full_disk_refuses_writes_and_recovers_without_a_restart(
-    small_disk: Path, migrations: Path
-) -> None:
+def test_a_full_disk_refuses_writes_and_recovers_without_a_restart(small_disk: Path, migrations: Path) -> None:
     changes: list[Health] = []
     path = small_disk / "state" / "state.db"
     database = Database.open(path, migrations=migrations, on_health=changes.append)
@@ -226,9 +224,7 @@ def test_a_disk_that_turns_readonly_is_degraded(path: Path, migrations: Path) ->
         assert names(database) == {"before", "after"}
 
 
-def test_a_slow_disk_is_answered_by_larger_batches_and_the_loop_stays_awake(
-    path: Path, migrations: Path
-) -> None:
+def test_a_slow_disk_is_answered_by_larger_batches_and_the_loop_stays_awake(path: Path, migrations: Path) -> None:
     async def measure(database: Database) -> float:
         longest, last = 0.0, time.monotonic()
 
@@ -266,9 +262,7 @@ def test_a_slow_disk_is_answered_by_larger_batches_and_the_loop_stays_awake(
         (apsw.SQLITE_NOTADB, Corrupt), (apsw.SQLITE_IOERR_SHORT_READ, Corrupt), (apsw.SQLITE_IOERR_DATA, Corrupt),
     ],
 )  # fmt: skip
-def test_every_error_of_the_storage_has_its_class(
-    tmp_path: Path, result: int, expected: type[StratavoreError]
-) -> None:
+def test_every_error_of_the_storage_has_its_class(tmp_path: Path, result: int, expected: type[StratavoreError]) -> None:
     error = apsw.exception_for(result)
     assert is_of_storage(error)
     explained = explain(error, tmp_path / "state.db")
@@ -317,9 +311,7 @@ connection.execute("COMMIT")
 
 
 @pytest.mark.parametrize("seconds", [1, pytest.param(10, marks=pytest.mark.long)])
-async def test_a_foreign_write_is_waited_for(
-    database: Database, path: Path, python: Python, seconds: int
-) -> None:
+async def test_a_foreign_write_is_waited_for(database: Database, path: Path, python: Python, seconds: int) -> None:
     foreign = foreign_lock(python, path)
     asked = [asyncio.ensure_future(database.write(adding(f"n{n}"))) for n in range(50)]
     done, _ = await asyncio.wait(asked, timeout=seconds)

@@ -34,9 +34,7 @@ def schema_of(path: Path) -> tuple[int, tuple[str, ...]]:
     """The number and the statements of the schema, read by another SQLite than ours."""
     connection = sqlite3.connect(path)
     number = connection.execute("PRAGMA user_version").fetchone()[0]
-    statements = connection.execute(
-        "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name"
-    ).fetchall()
+    statements = connection.execute("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").fetchall()
     connection.close()
     return number, tuple(sql for (sql,) in statements)
 
@@ -58,9 +56,7 @@ def test_the_schema_is_brought_up_to_date_and_keeps_what_was_there(path: Path, m
         "size": 1,
         "colour": "grey",
     }
-    database.write_blocking(
-        lambda tx: tx.execute("INSERT INTO things (name, size, colour) VALUES ('b', 1, 'red')")
-    )
+    database.write_blocking(lambda tx: tx.execute("INSERT INTO things (name, size, colour) VALUES ('b', 1, 'red')"))
     assert database.reader().scalar("SELECT count(*) FROM colours") == 2
     database.close()
     assert schema_of(path)[0] == 2
@@ -114,17 +110,13 @@ def test_a_kill_at_any_statement_leaves_the_old_schema_or_the_new(
 def test_a_failing_migration_leaves_the_old_schema(path: Path, migrations: Path) -> None:
     begin(path, migrations)
     before = schema_of(path)
-    (migrations / "0002_wrong.sql").write_text(
-        "CREATE TABLE fine (a INTEGER) STRICT; CREATE TABLE things (a INTEGER);"
-    )
+    (migrations / "0002_wrong.sql").write_text("CREATE TABLE fine (a INTEGER) STRICT; CREATE TABLE things (a INTEGER);")
     with pytest.raises(apsw.SQLError, match="things already exists"):
         Database.open(path, migrations=migrations)
     assert schema_of(path) == before
 
 
-def test_a_database_that_holds_something_is_copied_before_it_is_migrated(
-    path: Path, migrations: Path
-) -> None:
+def test_a_database_that_holds_something_is_copied_before_it_is_migrated(path: Path, migrations: Path) -> None:
     begin(path, migrations)
     assert not (path.parent / "backups").exists()
     before = schema_of(path)
@@ -139,9 +131,7 @@ def test_a_migration_without_room_is_not_begun(small_disk: Path, migrations: Pat
     path = small_disk / "state" / "state.db"
     begin(path, migrations)
     database = Database.open(path, migrations=migrations)
-    database.write_blocking(
-        lambda tx: tx.execute("INSERT INTO things (name, size) VALUES (?, 1)", ("x" * 1_500_000,))
-    )
+    database.write_blocking(lambda tx: tx.execute("INSERT INTO things (name, size) VALUES (?, 1)", ("x" * 1_500_000,)))
     database.close()
     before = schema_of(path)
     (migrations / "0002_colours.sql").write_text(SECOND)

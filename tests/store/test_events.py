@@ -223,9 +223,7 @@ def test_a_loss_right_after_a_checkpoint_is_found(books: Books) -> None:
     assert events.first_broken(books.rows) == 7
 
 
-@pytest.mark.parametrize(
-    "payload", [{}, {"text": "naïve ☃ \x1b[31m \u2028"}, {"deep": [{"a": None}]}, {"n": 2**60}]
-)
+@pytest.mark.parametrize("payload", [{}, {"text": "naïve ☃ \x1b[31m \u2028"}, {"deep": [{"a": None}]}, {"n": 2**60}])
 def test_any_payload_keeps_the_chain(books: Books, payload: dict[str, Any]) -> None:
     books.do(lambda tx: events.append(tx, BUSY, "r0", payload, actor=ACTOR, now=NOW))
     assert books.events()[-1].payload == payload

@@ -28,9 +28,7 @@ class Aftermath(NamedTuple):
 
 
 @pytest.mark.timeout(300)
-def test_with_full_durability_no_answered_write_is_lost(
-    memory: Path, migrations: Path, rng: random.Random
-) -> None:
+def test_with_full_durability_no_answered_write_is_lost(memory: Path, migrations: Path, rng: random.Random) -> None:
     losses = _losses(memory, migrations, rng, Durability.FULL)
     assert sum(each.answered for each in losses) > LOSSES
     assert [each for each in losses if each.lost or not each.whole] == []
@@ -45,9 +43,7 @@ def test_with_normal_durability_whole_writes_are_lost_and_nothing_else(
     assert any(each.lost for each in losses), "this disk forgives everything: it proves nothing about `full`"
 
 
-def test_a_disk_that_lies_about_flushing_is_noticed(
-    memory: Path, migrations: Path, rng: random.Random
-) -> None:
+def test_a_disk_that_lies_about_flushing_is_noticed(memory: Path, migrations: Path, rng: random.Random) -> None:
     """The negative control: the same test must turn red when a sync does nothing."""
     losses = _losses(memory, migrations, rng, Durability.FULL, honours_sync=False, number=40)
     assert any(each.lost or not each.whole for each in losses)

@@ -155,7 +155,7 @@ def test_what_lives_already_is_counted_over_quota_too(books: Books) -> None:
 def test_a_slot_cannot_be_given_back_twice(books: Books) -> None:
     number = int(projects.get_row(books.rows, "p")["id"])
     with pytest.raises(apsw.ConstraintError):
-        books.do(lambda tx: projects.free_slot(tx, number))
+        books.do(lambda tx: projects.free_slots(tx, number, 1))
 
 
 def test_many_takers_at_once_get_exactly_the_quota(books: Books) -> None:

@@ -37,9 +37,7 @@ def facts_of(new: State) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("state", "cause"), list(itertools.product(State, Cause)))
-def test_a_change_is_stored_and_announced_or_refused_and_neither(
-    books: Books, state: State, cause: Cause
-) -> None:
+def test_a_change_is_stored_and_announced_or_refused_and_neither(books: Books, state: State, cause: Cause) -> None:
     run = books.run(books.runner_in(state).key)
     before = len(books.events())
     new = TRANSITIONS[state].get(cause)
@@ -119,14 +117,10 @@ def test_a_key_is_used_once(books: Books) -> None:
 
 def test_the_facts_of_a_change_are_stored_with_it(books: Books) -> None:
     run = books.run(books.runner().key)
-    run = advance(
-        books, run, Cause.SPAWNED, pid=7, start_time=8, boot_id=BOOT, started_at=NOW, argv=["a", "b c"]
-    )
+    run = advance(books, run, Cause.SPAWNED, pid=7, start_time=8, boot_id=BOOT, started_at=NOW, argv=["a", "b c"])
     assert (run.pid, run.start_time, run.boot_id, run.started_at) == (7, 8, BOOT, NOW)
     assert books.supervised(run.runner_id).argv == ["a", "b c"]
-    run = advance(
-        books, run, Cause.CRASHED, end_reason=EndReason.SIGNALED, exit_signal=9, last_line="\x1b[31m"
-    )
+    run = advance(books, run, Cause.CRASHED, end_reason=EndReason.SIGNALED, exit_signal=9, last_line="\x1b[31m")
     assert run.ended_at == NOW
     row = books.rows.one("SELECT * FROM runs")
     assert (row["exit_code"], row["exit_signal"], row["last_line"]) == (None, 9, "\x1b[31m")
@@ -135,9 +129,7 @@ def test_the_facts_of_a_change_are_stored_with_it(books: Books) -> None:
 def test_what_a_runner_printed_or_was_told_is_in_no_event(books: Books) -> None:
     """Its output is hostile, its command line may hold secrets, and events go out to channels."""
     run = books.run(books.runner().key)
-    run = advance(
-        books, run, Cause.SPAWNED, pid=7, start_time=8, boot_id=BOOT, started_at=NOW, argv=["secret"]
-    )
+    run = advance(books, run, Cause.SPAWNED, pid=7, start_time=8, boot_id=BOOT, started_at=NOW, argv=["secret"])
     advance(books, run, Cause.CRASHED, end_reason=EndReason.EXITED, exit_code=1, last_line="secret")
     assert "secret" not in str([event.payload for event in books.events()])
 
