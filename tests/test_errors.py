@@ -7,6 +7,7 @@ import pytest
 
 import stratavore
 from stratavore import errors
+from stratavore.cli import INTERRUPTED, PIPE_CLOSED
 from stratavore.errors import StratavoreError, classes, from_dict
 
 EXIT_CODES = {
@@ -38,6 +39,13 @@ def cls(request: pytest.FixtureRequest) -> type[StratavoreError]:
     return found
 
 
+def test_the_readme_lists_exactly_the_exit_codes_there_are() -> None:
+    readme = (PACKAGE.parent / "README.md").read_text()
+    table = readme.partition("## Exit codes")[2].partition("##")[0]
+    listed = [int(line.split("|")[1]) for line in table.splitlines() if line[:3].strip("| ").isdigit()]
+    assert listed == sorted({0, INTERRUPTED, PIPE_CLOSED, *EXIT_CODES.values()})
+
+
 def test_an_exit_code_never_changes_its_meaning() -> None:
     assert {cls.code: cls.exit_code for cls in classes()} == EXIT_CODES
 
@@ -61,11 +69,7 @@ def test_it_travels_as_what_it_is(cls: type[StratavoreError]) -> None:
     sent = cls("a message", remedy="a remedy")
     received = from_dict(sent.as_dict())
     assert type(received) is cls
-    assert (
-        received.as_dict()
-        == sent.as_dict()
-        == {"code": cls.code, "message": "a message", "remedy": "a remedy"}
-    )
+    assert received.as_dict() == sent.as_dict() == {"code": cls.code, "message": "a message", "remedy": "a remedy"}
     assert str(received) == "a message"
 
 

@@ -1,6 +1,7 @@
 """What the shell may offer after TAB.
 
 Rule: completion is quick and silent: the daemon if it answers, else the database, else nothing; no error is ever shown.
+A meaning has no comma: the script for fish takes it for a border.
 """
 
 from typing import Any
@@ -22,12 +23,10 @@ def projects(ctx: click.Context, param: click.Parameter | None, incomplete: str)
 def runners(ctx: click.Context, param: click.Parameter | None, incomplete: str) -> list[Any]:
     """The runners whose name begins so; by id only when that is how the word began. Living ones come first."""
     found = sorted(_read("list_runners", all=True), key=lambda runner: runner["ended_at"] is not None)
-    named = _items(
-        [(runner["name"], f"{runner['project']}, {runner['state']}") for runner in found], incomplete
-    )
+    named = _items([(runner["name"], f"{runner['state']} in {runner['project']}") for runner in found], incomplete)
     if named or not incomplete:
         return named
-    return _items([(runner["id"], f"{runner['name']}, {runner['state']}") for runner in found], incomplete)
+    return _items([(runner["id"], f"{runner['name']}: {runner['state']}") for runner in found], incomplete)
 
 
 def _read(name: str, **fields: Any) -> list[dict[str, Any]]:

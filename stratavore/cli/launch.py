@@ -20,9 +20,7 @@ from stratavore.errors import Invalid
 POLICIES = ("never", "on-failure", "always")
 
 
-_BEHIND_DASHES = (
-    "What is to run in the project stands behind `--`, as in `stratavore launch PROJECT -- ls -la`."
-)
+_BEHIND_DASHES = "What is to run in the project stands behind `--`, as in `stratavore launch PROJECT -- ls -la`."
 
 
 class TakesArgv(click.Command):
@@ -36,9 +34,7 @@ class TakesArgv(click.Command):
         except click.UsageError as error:
             meant_for_it = isinstance(error, click.NoSuchOption) and not error.possibilities
             if meant_for_it or "extra argument" in error.message:
-                raise click.UsageError(
-                    f"{error.format_message().rstrip('.')}. {_BEHIND_DASHES}", ctx
-                ) from None
+                raise click.UsageError(f"{error.format_message().rstrip('.')}. {_BEHIND_DASHES}", ctx) from None
             raise
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
@@ -54,11 +50,9 @@ class TakesArgv(click.Command):
     "--max-restarts",
     metavar="N",
     type=click.IntRange(0),
-    help="Give up after N restarts in a row, each within ten minutes of the last.",
+    help="Give up after N restarts in a row; a run of ten minutes clears the count.",
 )
-@click.option(
-    "--count", metavar="N", type=click.IntRange(1, 4096), default=1, help="Launch N of them, all or none."
-)
+@click.option("--count", metavar="N", type=click.IntRange(1, 4096), default=1, help="Launch N of them, all or none.")
 @click.option("--partial", is_flag=True, help="With --count: as many as the quota has room for.")
 @click.option("--attach", "then_attach", is_flag=True, help="Attach to it when it runs.")
 @click.option("--prompt", metavar="TEXT|-", help="The first prompt; - reads it from stdin.")
@@ -138,11 +132,7 @@ def launch(
 def wish(project: str, argv: list[str]) -> dict[str, Any]:
     """What every launch sends: where to, what, and the caller's own surroundings."""
     window = os.get_terminal_size(sys.stdout.fileno()) if sys.stdout.isatty() else None
-    size = (
-        {"rows": window.lines, "columns": window.columns}
-        if window and window.lines and window.columns
-        else {}
-    )
+    size = {"rows": window.lines, "columns": window.columns} if window and window.lines and window.columns else {}
     return {"project": project, "argv": argv, "environment": callers_environment(), "umask": _umask(), **size}
 
 
@@ -180,9 +170,7 @@ def _from_file(file: Path) -> Mapping[str, str]:
             continue
         key, equals, value = line.partition("=")
         if not key.strip() or " " in key.strip():
-            raise Invalid(
-                f"{file}:{number}: not K=V", remedy="write one variable a line, `#` begins a comment"
-            )
+            raise Invalid(f"{file}:{number}: not K=V", remedy="write one variable a line, `#` begins a comment")
         value = value.strip()
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
             value = value[1:-1]

@@ -23,7 +23,13 @@ WORDS = {
 
 @click.command
 @runners_argument
-@click.option("--until", metavar="STATE", required=True, help="A state, or several with commas.")
+@click.option(
+    "--until",
+    metavar="STATE",
+    required=True,
+    help="A state, or several with commas.",
+    shell_complete=lambda ctx, param, start: [word for word in WORDS if word.startswith(start)],
+)
 @timeout_option("Give up after so long, with exit code 9.")
 @json_option
 def wait(
@@ -67,8 +73,6 @@ def _states(until: str) -> frozenset[str]:
     found: set[str] = set()
     for word in until.split(","):
         if word.strip() not in WORDS:
-            raise click.BadParameter(
-                f"{word!r} is no state; these are: {', '.join(WORDS)}.", param_hint="--until"
-            )
+            raise click.BadParameter(f"{word!r} is no state; these are: {', '.join(WORDS)}.", param_hint="--until")
         found |= WORDS[word.strip()]
     return frozenset(found)

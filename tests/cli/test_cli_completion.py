@@ -23,6 +23,7 @@ def test_projects_and_runners_are_completed_where_they_are_meant(live: Cli, proj
     assert _complete(live, "logs", runner["id"][:6]) == {runner["id"]}
     assert project in _complete(live, "ps", "--project", "")
     assert _complete(live, "launch", project, "--agent", "cl") == {"claude"}
+    assert _complete(live, "wait", "completed-1", "--until", "term") == {"terminated"}
 
 
 def test_with_the_daemon_down_the_database_completes_silently(cli: Cli) -> None:
@@ -45,11 +46,23 @@ def test_bash_takes_the_script(cli: Cli, tmp_path: Path) -> None:
     assert "_stratavore_completion" in shown.stdout
 
 
+def test_zsh_and_fish_get_word_and_meaning_in_their_own_borders(live: Cli, project: str) -> None:
+    """click's script for fish splits an answer at its commas, that for zsh reads three lines a word."""
+    live("launch", project, "--name", "bordered", "--", "sleep", "1000")
+    assert _answer(live, "fish", "stratavore show bord", "bord") == [f"plain,bordered\trunning in {project}"]
+    assert _answer(live, "zsh", "stratavore show bord", "2") == ["plain", "bordered", f"running in {project}"]
+
+
 @pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
 def test_fish_takes_the_script(cli: Cli, tmp_path: Path) -> None:
     script = tmp_path / "script.fish"
     script.write_text(cli("completion", "fish").stdout)
     subprocess.run(["fish", "--no-execute", script], check=True)
+
+
+def _answer(cli: Cli, shell: str, words: str, word: str) -> list[str]:
+    asked = {"_STRATAVORE_COMPLETE": f"{shell}_complete", "COMP_WORDS": words, "COMP_CWORD": word}
+    return cli(env=asked).stdout.splitlines()
 
 
 def _complete(cli: Cli, *words: str) -> set[str]:

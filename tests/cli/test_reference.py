@@ -32,3 +32,9 @@ def test_every_exit_code_is_in_it(cls: type[errors.StratavoreError]) -> None:
 @pytest.mark.parametrize("key", KEYS_OF_A_RUNNER)
 def test_every_promised_key_of_a_runner_is_in_it(key: str) -> None:
     assert f"\n| `{key}` | " in DOCUMENT.read_text()
+
+
+def test_the_readme_gives_every_verb_its_place() -> None:
+    readme = (DOCUMENT.parents[1] / "README.md").read_text()
+    table = readme.partition("## Every verb")[2].partition("`stratavore VERB --help`")[0]
+    assert [name for name in COMMANDS if f"`{name}`" not in table and f"`{name} " not in table] == []
