@@ -39,18 +39,12 @@ GROUPS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
 
 def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--scale", choices=SCALES, default="full", help="how much of everything; full: for the record"
-    )
-    parser.add_argument(
-        "--quick", dest="scale", action="store_const", const="quick", help="the same as --scale quick"
-    )
+    parser.add_argument("--scale", choices=SCALES, default="full", help="how much of everything; full: for the record")
+    parser.add_argument("--quick", dest="scale", action="store_const", const="quick", help="the same as --scale quick")
     parser.add_argument(
         "--only", action="append", default=[], metavar="ROW", help=f"a row, or one of {', '.join(GROUPS)}"
     )
-    parser.add_argument(
-        "--results", type=Path, default=ROOT / "benchmarks" / "results", help="where to write"
-    )
+    parser.add_argument("--results", type=Path, default=ROOT / "benchmarks" / "results", help="where to write")
     parser.add_argument("--name", help="the name of the files, after the date")
     chosen = parser.parse_args(words)
     name = chosen.name or f"{os.cpu_count()}-cores"

@@ -170,9 +170,7 @@ class _Loop:
             self._made += 1
             log = None
             if self._logs:
-                log = os.open(
-                    f"{self._logs}/{self._made}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                )
+                log = os.open(f"{self._logs}/{self._made}", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
             self._outputs[master] = log
             self._starts[pid] = b""
             self._poll.register(master, select.EPOLLIN)

@@ -15,18 +15,15 @@ from benchmarks import processes
 from benchmarks.bench import ROOT, environment
 from benchmarks.measure import wait_until
 from stratavore import control
-from stratavore.control import VERSION_HEADER
 from stratavore.paths import Paths
-from stratavore.routes import PREFIX
+from stratavore.routes import PREFIX, VERSION_HEADER
 
 
 @contextmanager
 def serving(place: Path, body: bytes) -> Iterator[Paths]:
     """The paths under which our own client finds the loop."""
     (place / "body").write_bytes(body)
-    server = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.canned", str(place)], cwd=ROOT, env=environment()
-    )
+    server = subprocess.Popen([sys.executable, "-m", "benchmarks.canned", str(place)], cwd=ROOT, env=environment())
     paths = Paths(place, place / "config.toml")
     try:
         wait_until(lambda: control.daemon_version(paths) is not None, "the canned server answers")

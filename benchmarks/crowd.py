@@ -160,9 +160,7 @@ def _memory(bench: Bench, seen: dict[str, Seen]) -> Row | None:
 
 
 def _idle(bench: Bench, seen: dict[str, Seen]) -> Row | None:
-    what = (
-        f"CPU over {bench.scale.window_seconds:g} s, {bench.scale.crowd} sleeping runners sampled every 10 s"
-    )
+    what = f"CPU over {bench.scale.window_seconds:g} s, {bench.scale.crowd} sleeping runners sampled every 10 s"
     floor_is = "holds them and reads /proc/PID/stat of each every 10 s"
     return _row(seen, "idle", what, "% of a core", floor_is, Target("≤ 0.5 %", 0.5))
 

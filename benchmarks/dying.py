@@ -45,9 +45,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     if program("tmux"):
         _tmux(bench, times)
     told = f"fdatasync p50 in this run {sync:.2f} ms, {bench.scale.deaths} deaths"
-    yield _row(
-        times, "launch-call", "one `launch` by one client, until the reply", 0.5, Target("≤ 5 ms", 5), ""
-    )
+    yield _row(times, "launch-call", "one `launch` by one client, until the reply", 0.5, Target("≤ 5 ms", 5), "")
     yield _row(times, "launched", "the same, until it runs in the database", 0.5, Target("≤ 5 ms", 5), "")
     seen = Target(f"≤ 3 ms + 1 fdatasync = {3 + sync:.1f} ms", 3 + sync)
     yield _row(times, "death-seen", "SIGKILL of a runner, until its end is in the database", 0.5, seen, told)
@@ -113,9 +111,7 @@ def _die(house: House, runner_id: str) -> float:
 
 def _rise(house: House, runner_id: str) -> float:
     """A new run, after the last was killed."""
-    row = house.rows.one(
-        "SELECT number, pid FROM runs WHERE runner_id = ? ORDER BY number DESC LIMIT 1", (runner_id,)
-    )
+    row = house.rows.one("SELECT number, pid FROM runs WHERE runner_id = ? ORDER BY number DESC LIMIT 1", (runner_id,))
     seconds = _kill(row["pid"], lambda: state_of(house, runner_id) == (row["number"] + 1, "running"))
     return seconds - 1000 * _BACKOFF_SECONDS
 

@@ -91,9 +91,7 @@ def _cpu() -> str:
 def _commit() -> str:
     if not (ROOT / ".git").exists():
         return "unknown"
-    commit = run(
-        ["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], env=environment(), may_fail=True
-    )
+    commit = run(["git", "-C", str(ROOT), "rev-parse", "--short=12", "HEAD"], env=environment(), may_fail=True)
     changed = run(
         ["git", "-C", str(ROOT), "status", "--porcelain", "--", "stratavore"],
         env=environment(),

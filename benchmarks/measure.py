@@ -66,9 +66,7 @@ def seconds_of(command: Sequence[str], *, env: Mapping[str, str], may_fail: bool
     return time.perf_counter() - began
 
 
-def open_loop(
-    act: Callable[[], object], *, per_second: float, seconds: float, warm_up_seconds: float
-) -> list[float]:
+def open_loop(act: Callable[[], object], *, per_second: float, seconds: float, warm_up_seconds: float) -> list[float]:
     """Call `act` on a fixed schedule; the seconds from when each call was due to its end, the warm-up left out."""
     found = []
     began = time.perf_counter()

@@ -91,9 +91,7 @@ def _asked(bench: Bench, house: House, question: Question) -> Iterator[Row]:
             floor_is="the same client, a blocking loop that sends the same bytes",
             peers={name: Figure.quantile(times, part) for name, times in peers.items()},
             target=Target(f"≤ {question.limit_ms:g} ms", question.limit_ms) if is_tail else None,
-            notes=(f"CPU of the daemon: {1000 * used / asked:.2f} ms a request, sampling included",)
-            if is_tail
-            else (),
+            notes=(f"CPU of the daemon: {1000 * used / asked:.2f} ms a request, sampling included",) if is_tail else (),
         )
 
 

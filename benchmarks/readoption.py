@@ -61,9 +61,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         what="the same: dead runners, lost bytes, lost exit codes, second copies, added up",
         unit="",
         better=Better.LOWER,
-        ours=Figure.of(
-            [found.expected_alive - found.alive + found.lost_bytes + found.lost_codes + found.duplicates]
-        ),
+        ours=Figure.of([found.expected_alive - found.alive + found.lost_bytes + found.lost_codes + found.duplicates]),
         floor=None,
         floor_is="",
         target=Target("0", 0),
@@ -106,9 +104,7 @@ def _killed(house: House, pipes: Pipes) -> Returned:
     house.start_daemon()
     running = len(starts) - len(codes)
     wait_until(
-        lambda: (
-            (house.count("state = 'running'"), house.count("ended_at IS NOT NULL")) == (running, len(codes))
-        ),
+        lambda: (house.count("state = 'running'"), house.count("ended_at IS NOT NULL")) == (running, len(codes)),
         "all are known again",
     )
     seconds = time.perf_counter() - began
@@ -119,8 +115,7 @@ def _killed(house: House, pipes: Pipes) -> Returned:
     expected = {pid: before if pid in codes else before + b"after it came back\r\n" for pid in starts}
     time.sleep(0.2)
     known = {
-        row["pid"]: row["exit_code"]
-        for row in house.rows.all("SELECT pid, exit_code FROM runs WHERE ended_at > ''")
+        row["pid"]: row["exit_code"] for row in house.rows.all("SELECT pid, exit_code FROM runs WHERE ended_at > ''")
     }
     marked = set(_marked())
     return Returned(

@@ -80,7 +80,6 @@ def _table(lines: Sequence[Sequence[str]]) -> list[str]:
     safe = [[cell.replace("|", "\\|") for cell in line] for line in lines]
     widths = [max(len(line[column]) for line in safe) for column in range(len(safe[0]))]
     padded = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
-        for line in safe
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in safe
     ]
     return [padded[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *padded[1:]]

@@ -42,9 +42,7 @@ def rows(bench: Bench) -> Iterator[Row]:
         yield _row("store-slow", what, ours, floor, _TARGET, told)
 
 
-def _row(
-    name: str, what: str, ours: tuple[Figure, str], floor: Figure, target: Target | None, told: str
-) -> Row:
+def _row(name: str, what: str, ours: tuple[Figure, str], floor: Figure, target: Target | None, told: str) -> Row:
     rate, batches = ours
     return Row(
         name=name,
@@ -63,7 +61,7 @@ def _events_a_second(bench: Bench, askers: int) -> tuple[Figure, str]:
     """So many askers, each of which waits for the commit of its event and then brings the next."""
     database = Database.open(bench.place() / "state.db")
     try:
-        database.write_blocking(lambda tx: installation.begin(tx, "boot"))
+        database.write_blocking(lambda tx: installation.begin(tx, "boot", now=datetime.now(UTC)))
         before = database.stats()
         began = time.perf_counter()
         asyncio.run(_ask(database, askers, bench.scale.store_seconds))
@@ -81,9 +79,7 @@ async def _ask(database: Database, askers: int, seconds: float) -> None:
 
     async def asker(number: int) -> None:
         def append(tx: Tx) -> None:
-            events.append(
-                tx, "runner.talked", f"r{number}", _PAYLOAD, actor="benchmark", now=datetime.now(UTC)
-            )
+            events.append(tx, "runner.talked", f"r{number}", _PAYLOAD, actor="benchmark", now=datetime.now(UTC))
 
         while time.perf_counter() < until:
             await database.write(append)

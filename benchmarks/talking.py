@@ -79,9 +79,7 @@ def _listen(bench: Bench, system: System, rates: list[int]) -> dict[int, Figure]
 def _check_bytes(house: House, expected: int) -> None:
     def kept() -> int:
         return sum(
-            file.stat().st_size
-            for file in house.paths.logs.rglob("*")
-            if file.suffix != ".idx" and file.is_file()
+            file.stat().st_size for file in house.paths.logs.rglob("*") if file.suffix != ".idx" and file.is_file()
         )
 
     wait_until(lambda: kept() >= expected, "every byte is in a log", timeout_seconds=10)
@@ -167,9 +165,7 @@ def _through_us(bench: Bench, argv: tuple[str, ...], warm_up: tuple[str, ...], e
         wait_until(lambda: state_of(house, runner_id) == (1, "terminated"), "the flood is over")
         seconds = time.perf_counter() - began
         used = cpu_seconds(house.processes()) - used
-        kept = house.rows.one("SELECT output_bytes FROM runs WHERE runner_id = ?", (runner_id,))[
-            "output_bytes"
-        ]
+        kept = house.rows.one("SELECT output_bytes FROM runs WHERE runner_id = ?", (runner_id,))["output_bytes"]
         if kept != expected:
             raise Failed(f"{kept} bytes came through instead of {expected}")
         return Flood(seconds, used, pss_bytes(house.processes()) - memory)

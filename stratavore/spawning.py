@@ -5,6 +5,7 @@ Rule 2: a runner's environment is a 0600 file of its own, and nowhere else. If i
 Rule 3: the first prompt is given at the first start only.
 """
 
+import asyncio
 import logging
 import os
 
@@ -36,6 +37,9 @@ class Spawning:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._scan = SharedScan()
+        self._begun: dict[str, Process] = {}
+        self._new_sessions: dict[str, str] = {}
+        self._booking: asyncio.Task[None] | None = None
         # What runs inside finds the same house, wherever that lies.
         self._house = {HOME_VARIABLE: str(context.paths.state)} if HOME_VARIABLE in os.environ else {}
 
@@ -59,16 +63,31 @@ class Spawning:
             return
         fp("launch.after_spawn")
         self._hold_to_limits(recipe, row.shim, spawned.who.pid)
-        moment = self._context.moment()
         process = Process(spawned.who, from_unix_ms(spawned.started_at), list(launch.argv))
+        await self._book(row, process, None if launch.session_id == recipe.session_id else launch.session_id)
+        fp("launch.after_running")
+
+    async def _book(self, row: Supervised, process: Process, new_session_id: str | None) -> None:
+        """Commit that it runs, together with all that were answered in this turn of the loop."""
+        self._begun[row.key] = process
+        if new_session_id is not None:
+            self._new_sessions[row.id] = new_session_id
+        if self._booking is None:
+            self._booking = asyncio.ensure_future(self._book_all())
+        await asyncio.shield(self._booking)
+
+    async def _book_all(self) -> None:
+        await asyncio.sleep(0)
+        begun, sessions = self._begun, self._new_sessions
+        self._begun, self._new_sessions, self._booking = {}, {}, None
+        moment = self._context.moment()
 
         def book(tx: Tx) -> None:
-            booking.book_spawned(tx, row.key, process, moment)
-            if launch.session_id is not None and launch.session_id != recipe.session_id:
-                runners.set_session(tx, row.id, launch.session_id)
+            booking.book_all_spawned(tx, begun, moment)
+            for runner_id, session_id in sessions.items():
+                runners.set_session(tx, runner_id, session_id)
 
         await self._context.write(book)
-        fp("launch.after_running")
 
     async def give_up(self, row: Supervised, why: str) -> None:
         """Book that the run will have no process; its place in the shim is free again."""

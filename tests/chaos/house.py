@@ -148,17 +148,13 @@ class House:
 
     # Asking
 
-    def cli(
-        self, *argv: str, exits: int | None = 0, **environment: str
-    ) -> "subprocess.CompletedProcess[str]":
+    def cli(self, *argv: str, exits: int | None = 0, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
         done = subprocess.run(
             [sys.executable, "-m", "stratavore", *argv],
             capture_output=True, text=True, env={**self.environment, **environment}, timeout=60, check=False,
         )  # fmt: skip
-        assert exits is None or done.returncode == exits, (
-            f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
-        )
+        assert exits is None or done.returncode == exits, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
     def project(self, name: str = "p", *, max_runners: int = 50) -> str:
@@ -223,9 +219,7 @@ class House:
         for pid, environ in environments():
             if mark not in environ:
                 continue
-            runner = next(
-                (each[len(MARKER) + 1 :] for each in environ if each.startswith(MARKER.encode() + b"=")), b""
-            )
+            runner = next((each[len(MARKER) + 1 :] for each in environ if each.startswith(MARKER.encode() + b"=")), b"")
             if not wanted or runner.decode() in wanted:
                 with suppress(OSError):
                     found.append(Process(pid, runner.decode(), os.getsid(pid) == pid))
@@ -286,11 +280,10 @@ class House:
         for entry in filter(str.isdigit, (path.name for path in Path("/proc").iterdir())):
             with suppress(OSError):
                 arguments = Path("/proc", entry, "cmdline").read_bytes().split(b"\0")
-                if b"stratavore-zygote" in arguments and not here.isdisjoint(arguments):
-                    found.append(int(entry))
-                elif b"daemon" in arguments and not here.isdisjoint(
-                    Path("/proc", entry, "environ").read_bytes().split(b"\0")
-                ):
+                told = arguments if b"stratavore-zygote" in arguments else []
+                if b"daemon" in arguments:
+                    told = Path("/proc", entry, "environ").read_bytes().split(b"\0")
+                if not here.isdisjoint(told):
                     found.append(int(entry))
         return found
 
