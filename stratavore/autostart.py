@@ -59,7 +59,9 @@ def start(paths: Paths, config_file: Path | None = None) -> bool:
 
     Raises what `ensure_daemon` raises.
     """
-    if "STRATAVORE_RUNNER" in os.environ:
+    from stratavore.shim.client import MARKER
+
+    if MARKER in os.environ:
         _ask_zygote(paths)
         return True
     paths.state.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -80,9 +82,7 @@ def wait_until_gone(paths: Paths, timeout: float = START_SECONDS) -> None:
     deadline = time.monotonic() + timeout
     while is_locked(paths.lock):
         if time.monotonic() > deadline:
-            raise DaemonUnreachable(
-                f"the daemon did not end within {timeout:.0f} s", remedy=f"look into {paths.log}"
-            )
+            raise DaemonUnreachable(f"the daemon did not end within {timeout:.0f} s", remedy=f"look into {paths.log}")
         time.sleep(0.01)
 
 
@@ -148,11 +148,13 @@ def _environment(paths: Paths, config: Config) -> dict[str, str]:
 
 
 def _wait_until_up(paths: Paths, process: subprocess.Popen[bytes]) -> None:
+    from stratavore.shim.client import is_locked
+
     began = time.monotonic()
     pause, told = 0.005, not sys.stderr.isatty()
     while control.daemon_version(paths) is None:
         waited = time.monotonic() - began
-        if process.poll() is not None and process.returncode != errors.AlreadyRunning.exit_code:
+        if process.poll() is not None and not is_locked(paths.lock):  # else another was quicker
             raise _death(paths, process.returncode)
         if waited > START_SECONDS:
             raise DaemonUnreachable(
@@ -183,12 +185,7 @@ def _ask_zygote(paths: Paths) -> None:
     from stratavore.shim import client
 
     try:
-        zygote = paths.current_zygote.read_text().strip()
-        connection = client.connect(paths.zygotes / zygote)
-        try:
-            connection.request("start_daemon")
-        finally:
-            connection.close()
+        client.start_daemon(paths.state)
     except (OSError, client.Refused) as problem:
         raise DaemonUnreachable(
             f"the daemon is not running, and the zygote did not start it: {problem}",

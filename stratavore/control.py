@@ -17,15 +17,12 @@ from urllib.parse import quote, urlencode
 
 from stratavore import __version__, errors
 from stratavore.errors import Conflict, DaemonUnreachable, StratavoreError
-from stratavore.routes import PLACES, PREFIX
+from stratavore.routes import PLACES, PREFIX, VERSION_HEADER
 
 if TYPE_CHECKING:
     from stratavore.paths import Paths
 
-VERSION_HEADER = "Stratavore-Version"
 TIMEOUT_SECONDS = 30.0
-LONGEST_WAIT_SECONDS = 25.0
-"""The longest `wait_seconds` that the protocol takes; it must stay below TIMEOUT_SECONDS."""
 
 
 class Reply(NamedTuple):
@@ -98,18 +95,14 @@ def as_numbers(version: str) -> tuple[int, ...]:
 def refuse_newer(daemon: str | None) -> None:
     """Raise Conflict if the daemon is newer than this program: only the newer of two knows what changed."""
     if daemon is not None and as_numbers(daemon) > as_numbers(__version__):
-        raise Conflict(
-            f"this is Stratavore {__version__}, but the daemon is {daemon}", remedy="upgrade this program"
-        )
+        raise Conflict(f"this is Stratavore {__version__}, but the daemon is {daemon}", remedy="upgrade this program")
 
 
 def exchange(paths: Paths, method: str, path: str, fields: Mapping[str, Any], timeout: float) -> Reply:
     """One request, one reply, over a connection of its own."""
     body = b""
     if method in ("GET", "DELETE"):
-        query = urlencode(
-            {key: _in_query(value) for key, value in fields.items() if value is not None}, safe=","
-        )
+        query = urlencode({key: _in_query(value) for key, value in fields.items() if value is not None}, safe=",")
         path += f"?{query}" if query else ""
     else:
         body = json.dumps(fields).encode()
@@ -142,9 +135,7 @@ def _connect(paths: Paths, timeout: float) -> socket.socket:
                 try:
                     connection.connect(f"/proc/self/fd/{directory}/{paths.socket.name}")
                     return connection
-                except (
-                    BlockingIOError
-                ):  # its queue of connections is full: a Unix socket says so instead of waiting
+                except BlockingIOError:  # its queue of connections is full: a Unix socket says so instead of waiting
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.01)

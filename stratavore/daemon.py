@@ -214,9 +214,7 @@ async def _cancel(task: "asyncio.Future[None]") -> None:
 async def _tell(context: Context, type: str) -> None:
     now, who = context.clock.now(), str(os.getpid())
     try:
-        await context.write(
-            lambda tx: events.append(tx, type, who, {"pid": os.getpid()}, actor="daemon", now=now)
-        )
+        await context.write(lambda tx: events.append(tx, type, who, {"pid": os.getpid()}, actor="daemon", now=now))
     except StratavoreError as error:
         log.warning("could not record that the daemon starts or ends", extra={"why": error.message})
 
@@ -235,13 +233,14 @@ def _needs_check(paths: Paths) -> bool:
 
 
 def _disk_failures(paths: Paths) -> list[float]:
-    """When the disk failed us, in seconds of the boot clock; older than ten minutes is forgotten."""
-    now = SystemClock().boottime()
+    """When the disk failed us, in seconds of this boot; what is older than ten minutes is forgotten."""
     try:
-        moments = [float(line) for line in paths.disk_failures.read_text().split()]
+        lines = [line.split() for line in paths.disk_failures.read_text().splitlines()]
+        moments = [float(moment) for boot, moment in lines if boot == process.boot_id()]
     except (OSError, ValueError):
         return []
-    return [moment for moment in moments if now - _FAILURE_MEMORY_SECONDS <= moment <= now]
+    now = SystemClock().boottime()
+    return [moment for moment in moments if now - _FAILURE_MEMORY_SECONDS <= moment]
 
 
 def _refuse_a_failing_disk(paths: Paths) -> None:
@@ -255,7 +254,8 @@ def _refuse_a_failing_disk(paths: Paths) -> None:
 def _note_disk_failure(paths: Paths) -> None:
     try:
         moments = [*_disk_failures(paths), SystemClock().boottime()]
-        paths.disk_failures.write_text("\n".join(map(str, moments)))
+        lines = [f"{process.boot_id()} {moment}\n" for moment in moments]
+        paths.disk_failures.write_text("".join(lines))
     except OSError as problem:
         log.error("the failure could not be noted", extra={"why": str(problem)})
 

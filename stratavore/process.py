@@ -15,9 +15,11 @@ from typing import NamedTuple
 
 import psutil
 
+from stratavore.shim.client import MARKER
+
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-_MARKER = b"STRATAVORE_RUNNER="
+_MARKER = f"{MARKER}=".encode()
 
 
 class Identity(NamedTuple):
@@ -219,9 +221,7 @@ class Sampler:
                 continue
             who = (pid, entry.start_time)
             ticks[who] = entry.cpu_ticks
-            total[0] += max(
-                0, entry.cpu_ticks - self._ticks.get(who, 0 if before is not None else entry.cpu_ticks)
-            )
+            total[0] += max(0, entry.cpu_ticks - self._ticks.get(who, 0 if before is not None else entry.cpu_ticks))
             total[1] += entry.rss_bytes
             total[2] += entry.threads
             if pid != living[name]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from stratavore.discreet import Discreet
 from stratavore.errors import Invalid
 from stratavore.model import (
     Acknowledged,
@@ -32,7 +33,7 @@ from stratavore.model import (
     Sent,
     Status,
 )
-from stratavore.routes import PLACES, PREFIX
+from stratavore.routes import LONGEST_WAIT_SECONDS, PLACES, PREFIX
 
 # Not `.` and `..`, which cannot stand in the path of a URL; and `$` alone would let a line end pass.
 Name = Annotated[str, Meta(pattern=r"^(?!\.{1,2}$)[A-Za-z0-9._][A-Za-z0-9._-]{0,63}(?!\n)$")]
@@ -82,7 +83,7 @@ class EditProject(Request, frozen=True):
     on_quota: OnQuota | UnsetType = UNSET
 
 
-class Launch(Request, frozen=True):
+class Launch(Discreet, Request, frozen=True):
     """A wish for runners.
 
     `environment` is the caller's whole environment, which the daemon filters (None: the caller brings none); `env` is
@@ -123,7 +124,7 @@ class ListRunners(Request, frozen=True):
     all: bool = False
     until: str | None = None
     """Comma-separated states; `settled` stands for all but `starting`, `ended` for the three final ones."""
-    wait_seconds: Annotated[float, Meta(ge=0, le=25)] = 0
+    wait_seconds: Annotated[float, Meta(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
     offset: Annotated[int, Meta(ge=0)] = 0
 
@@ -163,7 +164,7 @@ class ListEvents(Request, frozen=True):
 
     since: Annotated[int, Meta(ge=0, le=LARGEST_SEQ)] = 0
     limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
-    wait_seconds: Annotated[float, Meta(ge=0, le=25)] = 0
+    wait_seconds: Annotated[float, Meta(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
     newest: bool = False
     """Without `since`: the newest `limit` events instead of the oldest."""
 

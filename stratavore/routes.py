@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 PREFIX = "/api/v1"
+VERSION_HEADER = "Stratavore-Version"
+LONGEST_WAIT_SECONDS = 25
+"""The longest `wait_seconds` that a request may ask for: less than anybody waits for an answer."""
 
 
 class Place(NamedTuple):

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from stratavore.discreet import Discreet
 from stratavore.errors import Invalid
 from stratavore.model import Activity
 
@@ -44,7 +45,7 @@ class Profile(Protocol):
     def env(self) -> Mapping[str, str]: ...
 
 
-class Plain(msgspec.Struct, frozen=True):
+class Plain(Discreet, msgspec.Struct, frozen=True):
     """The profile of an agent of which the configuration says nothing."""
 
     argv: tuple[str, ...] = ()
@@ -54,7 +55,7 @@ class Plain(msgspec.Struct, frozen=True):
     env: dict[str, str] = {}
 
 
-class Start(msgspec.Struct, frozen=True, kw_only=True):
+class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """What an adapter is asked with: one run that is about to begin.
 
     `env` is the runner's environment, in which the agent's files are looked for. `extra` is what stood after `--`.
@@ -73,7 +74,7 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile = Plain()
 
 
-class Launch(msgspec.Struct, frozen=True, kw_only=True):
+class Launch(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """What is run: `env` goes over the runner's environment, `files` are written (0600) below `runner_dir` first.
 
     `program` is the agent's own where `argv` begins with another that leads to it. `session_id` is None where the agent

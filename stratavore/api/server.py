@@ -26,10 +26,10 @@ from stratavore.auth import identify, permit
 from stratavore.context import Context
 from stratavore.errors import Invalid, Misconfigured, NotFound, StratavoreError
 from stratavore.protocol import ROUTES, Route, refusal
+from stratavore.routes import VERSION_HEADER
 
 log = logging.getLogger(__name__)
 
-VERSION_HEADER = "Stratavore-Version"
 _LARGEST_BODY = 1 << 20
 _SOCKET_BACKLOG = 512
 _MOST_CONNECTIONS = 512
@@ -107,9 +107,7 @@ def bind(path: Path) -> socket.socket:
     """
     if os.path.lexists(path):
         if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise Misconfigured(
-                f"{path} is in the way and is no socket", remedy=f"look what it is, then rm {path}"
-            )
+            raise Misconfigured(f"{path} is in the way and is no socket", remedy=f"look what it is, then rm {path}")
         path.unlink()
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -144,9 +142,7 @@ async def _request_of(http: web.Request, route: Route, decoder: "msgspec.json.De
 
 
 async def _unknown(http: web.Request) -> web.Response:
-    return _refusal(
-        NotFound(f"there is no {http.method} {http.path}", remedy="ask another version of the daemon")
-    )
+    return _refusal(NotFound(f"there is no {http.method} {http.path}", remedy="ask another version of the daemon"))
 
 
 def _refusal(error: StratavoreError) -> web.Response:
@@ -154,9 +150,7 @@ def _refusal(error: StratavoreError) -> web.Response:
 
 
 def _reply(status: int, body: bytes) -> web.Response:
-    return _Reply(
-        status=status, body=body, content_type="application/json", headers={VERSION_HEADER: __version__}
-    )
+    return _Reply(status=status, body=body, content_type="application/json", headers={VERSION_HEADER: __version__})
 
 
 class _Reply(web.Response):

@@ -11,6 +11,7 @@ from stratavore.cli.asking import here, need_daemon, read
 from stratavore.cli.options import json_option
 from stratavore.cli.output import say, show_json, show_json_line, show_table
 from stratavore.errors import DaemonUnreachable
+from stratavore.routes import LONGEST_WAIT_SECONDS
 
 NEWEST = 50
 """How many are shown when nobody says since when."""
@@ -24,9 +25,7 @@ NEWEST = 50
     type=click.IntRange(0, 2**63 - 1),
     help="Only those after the event of this number.",
 )
-@click.option(
-    "-n", "--limit", metavar="N", type=click.IntRange(1, 1000), help=f"At most N of them [{NEWEST}, or all]."
-)
+@click.option("-n", "--limit", metavar="N", type=click.IntRange(1, 1000), help=f"At most N of them [{NEWEST}, or all].")
 @json_option
 def events(follow: bool, since: int | None, limit: int | None, as_json: bool) -> None:
     """Show the newest events, or all since SEQ. With -f and --json each is one line of JSON."""
@@ -63,7 +62,7 @@ def _follow(seq: int, as_json: bool) -> None:
     """Print what comes, for ever; a daemon that is restarted meanwhile is found again, and nothing is missed."""
     while True:
         try:
-            page = control.ask(here(), "list_events", since=seq, wait_seconds=control.LONGEST_WAIT_SECONDS)
+            page = control.ask(here(), "list_events", since=seq, wait_seconds=LONGEST_WAIT_SECONDS)
         except DaemonUnreachable:
             need_daemon()
             continue
@@ -88,9 +87,7 @@ def _tell(event: dict[str, Any], as_json: bool) -> None:
 
 def _row(event: dict[str, Any]) -> list[str]:
     payload = event["payload"]
-    what = " ".join(
-        f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in payload.items()
-    )
+    what = " ".join(f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in payload.items())
     return [
         str(event["seq"]),
         humane.local_time(event["at"]),

@@ -14,6 +14,7 @@ from stratavore import control
 from stratavore.cli.asking import here
 from stratavore.cli.choosing import Choice, Listed
 from stratavore.errors import DaemonUnreachable, TimedOut
+from stratavore.routes import LONGEST_WAIT_SECONDS
 
 PATIENCE_SECONDS = 20.0
 """How long a daemon that went away may take to come back."""
@@ -33,11 +34,9 @@ def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, wai
     progress = Progress(began, waiting_for)
     try:
         while True:
-            room = control.LONGEST_WAIT_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
+            room = LONGEST_WAIT_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             asked = time.monotonic()
-            listed = _list(
-                choice, until, min(room, 1.0 if progress.visible else control.LONGEST_WAIT_SECONDS)
-            )
+            listed = _list(choice, until, min(room, 1.0 if progress.visible else LONGEST_WAIT_SECONDS))
             missing = [runner for runner in listed if not done(runner)]
             if not missing:
                 return listed

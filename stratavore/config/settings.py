@@ -13,6 +13,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, field
 
+from stratavore.discreet import Discreet
 from stratavore.model import Durability, OnQuota, RestartPolicy
 
 GUARDED = Meta(extra={"guarded": True})
@@ -44,29 +45,21 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
-class Section(msgspec.Struct, frozen=True, kw_only=True):
+class Section(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """One table of the file. Its docstring is what the example says above it."""
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={_visible(getattr(self, name))!r}" for name in self.__struct_fields__)
-        return f"{type(self).__name__}({shown})"
 
 
 class Daemon(Section, frozen=True, kw_only=True):
     """The supervising process."""
 
     autostart: Annotated[bool, says("Start the daemon by itself at the first command that needs it.")] = True
-    log_level: Annotated[LogLevel, says("The least important kind of line that daemon.log keeps.")] = (
-        LogLevel.INFO
-    )
+    log_level: Annotated[LogLevel, says("The least important kind of line that daemon.log keeps.")] = LogLevel.INFO
     log_format: Annotated[LogFormat, says("Lines for people, or one JSON object a line.")] = LogFormat.CONSOLE
     durability: Annotated[
         Durability,
         says("`full` survives a power cut whole; `normal` may forget the last moments, and is faster."),
     ] = Durability.FULL
-    shutdown_timeout: Annotated[Seconds, says("How long a stopping daemon waits for requests under way.")] = (
-        10.0
-    )
+    shutdown_timeout: Annotated[Seconds, says("How long a stopping daemon waits for requests under way.")] = 10.0
 
 
 class Shim(Section, frozen=True, kw_only=True):
@@ -83,13 +76,9 @@ class Shim(Section, frozen=True, kw_only=True):
 class Output(Section, frozen=True, kw_only=True):
     """What the runners print, and how much of it is kept."""
 
-    cap_per_runner: Annotated[Bytes, Meta(ge=64 << 10), says("The newest output kept of each runner.")] = (
-        64 << 20
-    )
+    cap_per_runner: Annotated[Bytes, Meta(ge=64 << 10), says("The newest output kept of each runner.")] = 64 << 20
     cap_total: Annotated[Bytes, Meta(ge=1 << 20), says("The output kept of all runners together.")] = 8 << 30
-    osc52: Annotated[
-        bool, says("Let a program in a runner write to your clipboard while you are attached.")
-    ] = False
+    osc52: Annotated[bool, says("Let a program in a runner write to your clipboard while you are attached.")] = False
 
 
 class Runners(Section, frozen=True, kw_only=True):
@@ -97,13 +86,9 @@ class Runners(Section, frozen=True, kw_only=True):
 
     default_agent: Annotated[
         str,
-        says(
-            "The agent of a project that names none; empty: the first agent CLI found on PATH, else the shell."
-        ),
+        says("The agent of a project that names none; empty: the first agent CLI found on PATH, else the shell."),
     ] = ""
-    restart: Annotated[RestartPolicy, says("When a runner that ended is started again.")] = (
-        RestartPolicy.NEVER
-    )
+    restart: Annotated[RestartPolicy, says("When a runner that ended is started again.")] = RestartPolicy.NEVER
     max_restarts: Annotated[int, Meta(ge=0), says("After so many restarts in a row it stays down.")] = 3
     stop_grace: Annotated[Seconds, says("How long `stop` asks politely before it kills.")] = 10.0
     backoff_first: Annotated[Seconds, says("The wait before the first restart; it doubles with each.")] = 1.0
@@ -137,9 +122,9 @@ class Projects(Section, frozen=True, kw_only=True):
 class Supervision(Section, frozen=True, kw_only=True):
     """How often the daemon looks."""
 
-    sample_interval: Annotated[
-        Seconds, Meta(ge=1), says("How often CPU and memory of the runners are measured.")
-    ] = 10.0
+    sample_interval: Annotated[Seconds, Meta(ge=1), says("How often CPU and memory of the runners are measured.")] = (
+        10.0
+    )
     heartbeat_ttl: Annotated[Seconds, Meta(ge=1), says("A runner not seen for so long is looked for.")] = 30.0
     reconcile_interval: Annotated[
         Seconds, Meta(ge=1), says("How often what is recorded is compared with what runs.")
@@ -176,9 +161,7 @@ class Environment(Section, frozen=True, kw_only=True):
 class Retention(Section, frozen=True, kw_only=True):
     """What `prune` and the daemon remove, and when."""
 
-    ended_runners: Annotated[Seconds, says("How long an ended runner and its output are kept.")] = (
-        30 * 86400.0
-    )
+    ended_runners: Annotated[Seconds, says("How long an ended runner and its output are kept.")] = 30 * 86400.0
     events: Annotated[Seconds, says("How long an event is kept.")] = 30 * 86400.0
     events_rows: Annotated[int, Meta(ge=1000), says("How many events are kept at most.")] = 200_000
 
@@ -186,17 +169,11 @@ class Retention(Section, frozen=True, kw_only=True):
 class Profile(Section, frozen=True, kw_only=True):
     """A profile makes an agent of your own out of a known one: `--agent claude-work`."""
 
-    agent: Annotated[str, GUARDED, says("The agent it is made of; empty: the one of the profile's name.")] = (
-        ""
-    )
-    argv: Annotated[
-        Names, GUARDED, says("The program and its first arguments, in place of the agent's own.")
-    ] = ()
+    agent: Annotated[str, GUARDED, says("The agent it is made of; empty: the one of the profile's name.")] = ""
+    argv: Annotated[Names, GUARDED, says("The program and its first arguments, in place of the agent's own.")] = ()
     model: Annotated[str, GUARDED, says("The model asked for; empty: the agent's own choice.")] = ""
     permission_mode: Annotated[str, GUARDED, says("The permission mode, in the agent's own words.")] = ""
-    home: Annotated[str, GUARDED, says("The account directory, such as CLAUDE_CONFIG_DIR or CODEX_HOME.")] = (
-        ""
-    )
+    home: Annotated[str, GUARDED, says("The account directory, such as CLAUDE_CONFIG_DIR or CODEX_HOME.")] = ""
     env: Annotated[dict[str, str], GUARDED, SECRET, says("Variables given to its runners.")] = field(
         default_factory=dict
     )
@@ -215,10 +192,3 @@ class Config(Section, frozen=True, kw_only=True):
     environment: Environment = field(default_factory=Environment)
     retention: Retention = Retention()
     agents: dict[str, Profile] = field(default_factory=dict)
-
-
-def _visible(value: object) -> object:
-    """A table of strings may hold secrets: its names alone."""
-    if isinstance(value, dict) and not any(isinstance(item, Section) for item in value.values()):
-        return dict.fromkeys(value, "***")
-    return value

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, assert_never
 
+from stratavore.discreet import Discreet
 from stratavore.model import ShimId
 from stratavore.process import Identity
 from stratavore.shim.client import ExitRecord, Json
@@ -27,8 +28,8 @@ class ZygoteFailed(Exception):
     """No new shim can be made."""
 
 
-@dataclass(frozen=True, slots=True)
-class SpawnRequest:
+@dataclass(frozen=True, slots=True, repr=False)
+class SpawnRequest(Discreet):
     """What a run is started with. `env` carries the marker `STRATAVORE_RUNNER=<runner id>`."""
 
     key: str

@@ -10,13 +10,15 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from stratavore.errors import Degraded, StratavoreError
+from stratavore import process
+from stratavore.errors import Degraded, StorageFailed, StratavoreError
 from stratavore.shim.client import read_sidecar
 from tests.chaos.house import FINAL_STATES, MARK, House, until
 from tests.programs import needs, path
@@ -111,6 +113,34 @@ def test_fault_22_an_exit_on_a_full_disk_is_booked_later(on_small_disk: House) -
     assert house.becomes(ending, "failed").exit_code == 9
 
 
+def test_fault_22_a_daemon_that_was_killed_comes_back_on_a_full_disk_and_does_what_it_can(on_small_disk: House) -> None:
+    house = on_small_disk
+    staying, leaving = talker(house, "staying"), talker(house, "leaving")
+    with full_disk(house.home):
+        pid = house.returns(than=house.kill_daemon())
+        assert "staying" in house.cli("ps").stdout
+        check_degraded(house, staying, leaving, says="full")
+    check_recovered(house, pid, staying, leaving)
+
+
+def test_fault_22_a_daemon_that_cannot_start_on_a_full_disk_says_so_at_once(on_small_disk: House) -> None:
+    """After an orderly end there is no WAL, and no room to make one."""
+    house = on_small_disk
+    staying = talker(house, "staying")
+    house.cli("daemon", "stop")
+    with full_disk(house.home):
+        began = time.monotonic()
+        refused = house.cli("daemon", "start", exits=Degraded.exit_code)
+        assert time.monotonic() - began < 10
+        [line] = refused.stderr.strip().splitlines()
+        assert "full" in line
+        assert "make room" in line
+        assert house.processes(staying)
+    house.cli("daemon", "start")
+    assert house.runner(staying).state == "running"
+    house.agrees()
+
+
 def test_fault_23_a_full_disk_for_output_blocks_nobody(on_small_disk: House) -> None:
     house = on_small_disk
     flood = "head -c 4000000 /dev/zero | tr '\\0' y; : > flooded"
@@ -174,6 +204,19 @@ def test_fault_25_a_failed_flush_ends_the_daemon_and_the_zygote_starts_it_anew(i
     assert house.processes(living)
     house.agrees()
     house.becomes(house.launch("true").id, "terminated")
+
+
+@pytest.mark.parametrize("boot", ["this", "another"])
+def test_fault_25_a_disk_that_fails_again_and_again_is_left_alone_until_the_next_boot(house: House, boot: str) -> None:
+    house.home.mkdir(mode=0o700)
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    id = process.boot_id() if boot == "this" else "that-of-before"
+    house.paths.disk_failures.write_text(f"{id} {now}\n" * 3)
+    if boot == "another":
+        house.start()
+        return
+    refused = house.cli("daemon", "start", exits=StorageFailed.exit_code)
+    assert "the disk failed 3 times" in refused.stderr
 
 
 def test_fault_27_a_foreign_write_is_waited_for(inhabited: House) -> None:
