@@ -91,7 +91,7 @@ class TestExplanations:
         assert found.summary == f"process {runner.pid} is running"
         assert found.next == "when it ends it stays ended"
         assert f"pid {runner.pid} lives" in says(found, "process table")
-        assert "sleep" in says(found, "children")
+        assert says(found, "children").split()[1] in ("sh", "sleep"), "it may not have become sleep yet"
         assert "runner.started by supervisor" in says(found, "event")
         assert found.runner.activity is Activity.UNKNOWN
         assert all(isinstance(evidence, Evidence) for evidence in found.evidence)

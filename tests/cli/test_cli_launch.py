@@ -19,7 +19,7 @@ def test_a_launch_returns_when_the_runner_runs(live: Cli, project: str) -> None:
 
 def test_a_launch_prints_id_name_and_state(live: Cli, project: str) -> None:
     printed = live("launch", project, "--name", "printed", *SLEEP).stdout.splitlines()
-    assert printed[0].split() == ["ID", "NAME", "STATE", "ENDED"]
+    assert printed[0].split() == ["ID", "NAME", "STATE"]
     assert printed[1].split()[1:] == ["printed", "running"]
 
 
