@@ -109,9 +109,7 @@ class Environment:
         self.lock = os.path.join(PACKAGING, lock_name)
         self.editable = editable
         self.variables = _clean(os.environ)
-        self.variables["PIP_USER"] = (
-            "0"  # a pip.conf that says otherwise would install beside the environment
-        )
+        self.variables["PIP_USER"] = "0"  # a pip.conf that says otherwise would install beside the environment
         self.variables["VIRTUAL_ENV"] = self.directory
         self.variables["PATH"] = self.program("") + os.pathsep + os.environ.get("PATH", os.defpath)
 
@@ -164,9 +162,7 @@ class Environment:
 
     def _create(self) -> None:
         """Make it from nothing; the stamps of what was in it go with it."""
-        python = getattr(
-            sys, "_base_executable", sys.executable
-        )  # not this environment's own, which is cleared
+        python = getattr(sys, "_base_executable", sys.executable)  # not this environment's own, which is cleared
         self._narrate("making {}".format(self.directory), [python, "-m", "venv", "--clear", self.directory])
         self._stamp("place", CLONE)
 
@@ -178,9 +174,7 @@ class Environment:
         where = ["--editable", CLONE] if self.editable else ["--force-reinstall", CLONE]
         self._pip("installing stratavore", ["--no-deps", "--no-index", "--no-build-isolation", *where])
         if self.editable:
-            subprocess.call(
-                [self.program("python"), "-m", "compileall", "-q", os.path.join(CLONE, "stratavore")]
-            )
+            subprocess.call([self.program("python"), "-m", "compileall", "-q", os.path.join(CLONE, "stratavore")])
 
     def _pip(self, what: str, arguments: List[str]) -> None:
         # --compile: a start without .pyc files takes four times as long, and PYTHONDONTWRITEBYTECODE is common.
@@ -256,18 +250,14 @@ def _require_platform() -> None:
         raise Stop("Stratavore runs on Linux; this is {}".format(sys.platform))
     if sys.version_info < OLDEST:
         found = "{}.{}".format(*sys.version_info)
-        newer = [
-            name for name in ("python3.14", "python3.13", "python3.12", "python3.11") if shutil.which(name)
-        ]
+        newer = [name for name in ("python3.14", "python3.13", "python3.12", "python3.11") if shutil.which(name)]
         remedy = "run it with `{}`".format(newer[0]) if newer else "install a newer one and run it with that"
         raise Stop("Stratavore needs Python 3.11 or newer, and this is {}: {}".format(found, remedy))
     try:
         import ensurepip
         import venv
     except ImportError:
-        raise Stop(
-            "this Python lacks venv: `apt install python3-venv` (Debian, Ubuntu), then try again"
-        ) from None
+        raise Stop("this Python lacks venv: `apt install python3-venv` (Debian, Ubuntu), then try again") from None
     del ensurepip, venv
 
 

@@ -34,9 +34,7 @@ def identify(sock: socket.socket, channel: str, shim_pids: Set[int]) -> Asker:
     """
     pid, uid = credentials(sock)
     if uid != os.getuid():
-        raise Forbidden(
-            f"this daemon belongs to uid {os.getuid()}, not {uid}", remedy="start a daemon of your own"
-        )
+        raise Forbidden(f"this daemon belongs to uid {os.getuid()}, not {uid}", remedy="start a daemon of your own")
     chain = process.ancestors(pid)
     marks = (process.mark_of(ancestor) for ancestor in chain)
     if mark := next(filter(None, marks), None):

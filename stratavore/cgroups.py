@@ -69,9 +69,7 @@ class Limits:
     @classmethod
     def _below(cls, root: Path, path: str) -> "Limits | None":
         """The limits for a holder in the cgroup `path` of the hierarchy mounted at `root`."""
-        parts = (
-            part for part in path.split("/") if part.startswith(SCOPE_PREFIX) and part.endswith(".scope")
-        )
+        parts = (part for part in path.split("/") if part.startswith(SCOPE_PREFIX) and part.endswith(".scope"))
         if (scope := next(parts, None)) is None:
             return None
         base = root / path[: path.index(scope) + len(scope)].lstrip("/")

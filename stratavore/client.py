@@ -217,9 +217,7 @@ class Client:
     def send_input(
         self, runner: str, *, text: str | None = None, keys: list[str] | tuple[()] = (), submit: bool = True
     ) -> model.Sent:
-        return cast(
-            "model.Sent", self._ask("send_input", runner=runner, text=text, keys=list(keys), submit=submit)
-        )
+        return cast("model.Sent", self._ask("send_input", runner=runner, text=text, keys=list(keys), submit=submit))
 
     def interrupt_runner(self, runner: str) -> model.Sent:
         return cast("model.Sent", self._ask("interrupt_runner", runner=runner))
@@ -237,9 +235,7 @@ class Client:
         return cast("model.DiskUse", self._ask("disk_use"))
 
     def prune(self, *, older_than_seconds: float | None = None, dry_run: bool = False) -> model.Pruned:
-        return cast(
-            "model.Pruned", self._ask("prune", older_than_seconds=older_than_seconds, dry_run=dry_run)
-        )
+        return cast("model.Pruned", self._ask("prune", older_than_seconds=older_than_seconds, dry_run=dry_run))
 
     def _ask(self, name: str, /, **fields: Any) -> Any:
         import msgspec

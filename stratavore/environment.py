@@ -156,9 +156,7 @@ def matching(patterns: Iterable[str]) -> Callable[[str], bool]:
 def masked(environment: Mapping[str, str]) -> dict[str, str]:
     """What may be shown: no value of a variable that sounds secret, and no name and password inside a URL."""
     return {
-        name: "***"
-        if _SECRET.search(name.upper()) and name != "SSH_AUTH_SOCK"
-        else _USERINFO.sub("***", value)
+        name: "***" if _SECRET.search(name.upper()) and name != "SSH_AUTH_SOCK" else _USERINFO.sub("***", value)
         for name, value in environment.items()
     }
 
@@ -187,8 +185,6 @@ def _unbundled(environment: Mapping[str, str]) -> Mapping[str, str]:
 def _check(environment: Mapping[str, str]) -> None:
     for name, value in environment.items():
         if not name or "=" in name or "\0" in name:
-            raise Invalid(
-                f"{name!r} cannot be the name of a variable", remedy="name it with letters, digits and _"
-            )
+            raise Invalid(f"{name!r} cannot be the name of a variable", remedy="name it with letters, digits and _")
         if "\0" in value:
             raise Invalid(f"the value of {name} contains a NUL character", remedy="give it as plain text")

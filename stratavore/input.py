@@ -43,9 +43,7 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
     agent, start = _agent_of(context, row)
     before = _live(agent, row, start)
     if request.text is not None and before is not None and before.activity is Activity.WAITING_PERMISSION:
-        raise Conflict(
-            f"{row.name} waits for a decision ({before.said})", remedy=f"`stratavore attach {row.name}`"
-        )
+        raise Conflict(f"{row.name} waits for a decision ({before.said})", remedy=f"`stratavore attach {row.name}`")
     parts = _parts(request, agent, _modes(context, row))
     if not parts:
         raise Invalid("there is nothing to send", remedy="give a text or --key")
@@ -79,9 +77,7 @@ def _how_to_go_on(row: Supervised) -> str:
         case State.STARTING:
             return f"`stratavore wait {row.name} --until running`, and send it again"
         case _:
-            return (
-                f"`stratavore restart {row.name}` starts it again, `stratavore explain {row.name}` says why"
-            )
+            return f"`stratavore restart {row.name}` starts it again, `stratavore explain {row.name}` says why"
 
 
 def _agent_of(context: Context, row: Supervised) -> tuple[Agent, Start]:
@@ -100,9 +96,7 @@ def _modes(context: Context, row: Supervised) -> Modes:
 def _parts(request: Input, agent: Agent, modes: Modes) -> list[Part]:
     typing = agent.typing
     submit = "enter" if request.submit and request.text is not None else ""
-    found = paste.parts(
-        request.text, request.keys, modes=modes, submit=submit, pause_seconds=typing.pause_seconds
-    )
+    found = paste.parts(request.text, request.keys, modes=modes, submit=submit, pause_seconds=typing.pause_seconds)
     parts = [Part(b"", part.seconds) if isinstance(part, paste.Pause) else Part(part) for part in found]
     return [Part(typing.clear), *parts] if request.text is not None and typing.clear else parts
 
@@ -111,15 +105,11 @@ async def _type(context: Context, asker: Asker, row: Supervised, parts: Sequence
     try:
         await context.shims.send(row.key, parts)
     except (Refused, ShimGone) as refusal:
-        raise Conflict(
-            f"{row.name} took no input: {refusal}", remedy=f"`stratavore explain {row.name}`"
-        ) from None
+        raise Conflict(f"{row.name} took no input: {refusal}", remedy=f"`stratavore explain {row.name}`") from None
     now, size = context.clock.now(), sum(len(part.data) for part in parts)
     told = {"name": row.name, "project": row.project, "bytes": size}
     try:
-        await context.write(
-            lambda tx: events.append(tx, "runner.input_sent", row.id, told, actor=str(asker), now=now)
-        )
+        await context.write(lambda tx: events.append(tx, "runner.input_sent", row.id, told, actor=str(asker), now=now))
     except (Degraded, StorageFailed) as refusal:  # It is typed already; to say otherwise would be a lie.
         log.warning("input was sent and could not be recorded", extra={"run": row.key, "why": str(refusal)})
 

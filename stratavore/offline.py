@@ -34,16 +34,12 @@ def read(paths: Paths, name: str, fields: Mapping[str, Any]) -> Any:
         StratavoreError: the database cannot be read; the class says why.
     """
     known = BY_NAME[name].request.__struct_fields__
-    request = msgspec.convert(
-        {key: value for key, value in fields.items() if key in known}, BY_NAME[name].request
-    )
+    request = msgspec.convert({key: value for key, value in fields.items() if key in known}, BY_NAME[name].request)
     target = fields.get("runner") or fields.get("project")
     if not paths.database.exists():
         answer = _NOTHING.get(name)
         if answer is None:
-            raise NotFound(
-                f"there is no {target!r}: nothing was ever recorded here", remedy="`stratavore up` begins"
-            )
+            raise NotFound(f"there is no {target!r}: nothing was ever recorded here", remedy="`stratavore up` begins")
     else:
         rows = open_readonly(paths.database)
         try:
@@ -95,9 +91,7 @@ def _daemon_status(paths: Paths, rows: Rows, asked: _Asked) -> dict[str, Any]:
 
 def _list_runners(paths: Paths, rows: Rows, asked: _Asked) -> Any:
     request = asked.request
-    ids = (
-        None if request.runner in (None, "*") else runners.resolve_all(rows, request.runner, request.project)
-    )
+    ids = None if request.runner in (None, "*") else runners.resolve_all(rows, request.runner, request.project)
     return runners.list_runners(
         rows,
         ids=ids,
@@ -130,9 +124,7 @@ ANSWERS: Mapping[str, Answer] = {
     "get_project": lambda paths, rows, asked: projects.get_project(rows, asked.target),
     "list_runners": _list_runners,
     "get_runner": lambda paths, rows, asked: runners.get_runner(rows, asked.target),
-    "list_runs": lambda paths, rows, asked: runs.list_runs(
-        rows, runners.resolve(rows, asked.target), paths.logs
-    ),
+    "list_runs": lambda paths, rows, asked: runs.list_runs(rows, runners.resolve(rows, asked.target), paths.logs),
     "explain_runner": _explain_runner,
     "list_events": lambda paths, rows, asked: events.list_events(
         rows, since=asked.request.since, limit=asked.request.limit, newest=asked.request.newest

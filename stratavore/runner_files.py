@@ -43,9 +43,7 @@ def read_environment(paths: Paths, runner_id: str) -> dict[str, str]:
         with open(path, "rb") as file:
             return dict(_parsed(file.read()))
     except (OSError, ValueError) as problem:
-        raise Invalid(
-            f"the environment file {path} cannot be read: {problem}", remedy="launch it anew"
-        ) from None
+        raise Invalid(f"the environment file {path} cannot be read: {problem}", remedy="launch it anew") from None
 
 
 @lru_cache(maxsize=8)
@@ -105,9 +103,7 @@ def remove_traces(traces: Iterable[Path], *, since: datetime, until: datetime) -
                 continue
             shutil.rmtree(trace) if stat.S_ISDIR(found.st_mode) else trace.unlink()
         except OSError as problem:  # the next time is another try
-            log.warning(
-                "what nobody knows could not be removed", extra={"path": str(trace), "why": str(problem)}
-            )
+            log.warning("what nobody knows could not be removed", extra={"path": str(trace), "why": str(problem)})
         else:
             removed += 1
     return removed

@@ -57,9 +57,7 @@ class Sampling:
 
     async def look(self) -> None:
         """Measure all living runners once, store it, and act on quotas."""
-        living = [
-            row for row in supervision.list_supervised(self._context.rows) if row.pid and not row.is_over
-        ]
+        living = [row for row in supervision.list_supervised(self._context.rows) if row.pid and not row.is_over]
         if not living:
             return
         holders, health = self._context.shims.pids(), self._context.shims.health()
@@ -83,9 +81,7 @@ class Sampling:
             log.warning("runners were not seen", extra={"runners": len(silent)})
             await self._context.house.reconcile()
 
-    def _measure(
-        self, living: Sequence[Supervised], holders: Set[int], health: Mapping[ShimId, str]
-    ) -> list[Look]:
+    def _measure(self, living: Sequence[Supervised], holders: Set[int], health: Mapping[ShimId, str]) -> list[Look]:
         """One look at each; runs in a thread."""
         now = self._context.clock.now()
         roots = {row.id: Identity(row.boot_id or "", row.pid or 0, row.start_time or 0) for row in living}
@@ -103,9 +99,7 @@ class Sampling:
             if row.id in usage
         ]
 
-    def _look_at(
-        self, row: Supervised, used: Usage, now: datetime, health: Health, taken: frozenset[str]
-    ) -> Look:
+    def _look_at(self, row: Supervised, used: Usage, now: datetime, health: Health, taken: frozenset[str]) -> Look:
         said = conversation.look(self._context, row, used.members, taken - {row.session_id})
         sample = Sample(
             runner_id=row.id,

@@ -29,6 +29,8 @@ from stratavore.store.supervision import Recipe, Supervised
 log = logging.getLogger(__name__)
 
 DEFAULT_UMASK = 0o022
+_AT_ONCE = 128
+"""Starts that are under way together: enough to keep every shim busy; a thousand environments at once need 10 MiB."""
 
 
 class Spawning:
@@ -37,6 +39,7 @@ class Spawning:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._scan = SharedScan()
+        self._room = asyncio.Semaphore(_AT_ONCE)
         self._begun: dict[str, Process] = {}
         self._new_sessions: dict[str, str] = {}
         self._booking: asyncio.Task[None] | None = None
@@ -49,6 +52,10 @@ class Spawning:
         Raises:
             ShimGone: its shim does not answer, or is dead, which is told separately and judges the run.
         """
+        async with self._room:
+            await self._spawn(row)
+
+    async def _spawn(self, row: Supervised) -> None:
         recipe = supervision.get_recipe(self._context.rows, row.id)
         try:
             launch, request = self._prepare(recipe, row)

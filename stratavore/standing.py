@@ -67,11 +67,7 @@ def next_of(runner: Runner) -> str:
     """What happens next, if nobody does anything."""
     match runner.state:
         case RunnerState.BACKOFF:
-            return (
-                f"a new run at {runner.retry_at:%Y-%m-%d %H:%M:%S} UTC"
-                if runner.retry_at
-                else "a new run now"
-            )
+            return f"a new run at {runner.retry_at:%Y-%m-%d %H:%M:%S} UTC" if runner.retry_at else "a new run now"
         case RunnerState.STARTING:
             return "the shim starts it"
         case RunnerState.STOPPING:
@@ -83,9 +79,7 @@ def next_of(runner: Runner) -> str:
         case RunnerState.RUNNING | RunnerState.PAUSED:
             if runner.desired is Desired.STOPPED or runner.restart_policy is RestartPolicy.NEVER:
                 return "when it ends it stays ended"
-            condition = (
-                "it is started again" if runner.restart_policy is RestartPolicy.ALWAYS else _IF_IT_FAILS
-            )
+            condition = "it is started again" if runner.restart_policy is RestartPolicy.ALWAYS else _IF_IT_FAILS
             return f"when it ends, {condition}, at most {runner.max_restarts} times in a row"
 
 
@@ -95,9 +89,7 @@ def _from_the_log(rows: Rows, runner: Runner) -> Iterable[Evidence]:
 
 
 def _from_the_row(runner: Runner) -> Iterable[Evidence]:
-    yield Evidence(
-        source="wish", says=f"desired {runner.desired}, restart {runner.restart_policy}", observed_at=None
-    )
+    yield Evidence(source="wish", says=f"desired {runner.desired}, restart {runner.restart_policy}", observed_at=None)
     if runner.ended_at is not None:
         yield Evidence(source="exit record", says=runner.end_detail or "unknown", observed_at=runner.ended_at)
     if runner.last_line is not None:
@@ -118,6 +110,4 @@ def _given_up(runner: Runner) -> str:
         or (needs_a_failure and runner.state is RunnerState.TERMINATED)
     ):
         return ""
-    return (
-        f", and that more often in a row than --max-restarts {runner.max_restarts} allows, so it was given up"
-    )
+    return f", and that more often in a row than --max-restarts {runner.max_restarts} allows, so it was given up"

@@ -48,9 +48,7 @@ async def list_events(context: Context, asker: Asker, request: ListEvents) -> li
     """Events after a seq; waits for the first one if asked to."""
     deadline = context.clock.boottime() + request.wait_seconds
     while True:
-        found = events.list_events(
-            context.rows, since=request.since, limit=request.limit, newest=request.newest
-        )
+        found = events.list_events(context.rows, since=request.since, limit=request.limit, newest=request.newest)
         left = deadline - context.clock.boottime()
         if found or left <= 0:
             return found
@@ -85,9 +83,7 @@ def _from_the_process(context: Context, row: Supervised) -> Iterable[Evidence]:
     if row.pid is None or row.start_time is None or row.boot_id is None:
         return
     is_alive = process.is_alive(process.Identity(row.boot_id, row.pid, row.start_time))
-    yield Evidence(
-        source="process table", says=f"pid {row.pid} {'lives' if is_alive else 'is gone'}", observed_at=now
-    )
+    yield Evidence(source="process table", says=f"pid {row.pid} {'lives' if is_alive else 'is gone'}", observed_at=now)
     if below := process.describe_tree(row.pid):
         yield Evidence(source="children", says=", ".join(below), observed_at=now)
 

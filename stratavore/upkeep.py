@@ -43,11 +43,7 @@ async def disk_use(context: Context, asker: Asker, request: Nothing) -> DiskUse:
 
 async def prune(context: Context, asker: Asker, request: Prune) -> Pruned:
     """Remove what is older than the retention."""
-    age = (
-        context.config.retention.ended_runners
-        if request.older_than_seconds is None
-        else request.older_than_seconds
-    )
+    age = context.config.retention.ended_runners if request.older_than_seconds is None else request.older_than_seconds
     if not request.dry_run:
         return await _prune(context, age, actor=str(asker))
     doomed = runners.list_prunable(context.rows, before=context.clock.now() - timedelta(seconds=age))

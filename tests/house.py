@@ -58,9 +58,7 @@ class House:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.daemon = Daemon()
         self._stack = AsyncExitStack()
-        self.context: Context = await self._stack.enter_async_context(
-            build(self.paths, self.config, self.daemon)
-        )
+        self.context: Context = await self._stack.enter_async_context(build(self.paths, self.config, self.daemon))
 
     async def stop(self) -> None:
         await self._stack.aclose()
@@ -80,9 +78,7 @@ class House:
         if directory is None:
             directory = self.paths.state.parent / f"project-{name}"
             directory.mkdir(exist_ok=True)
-        found: Project = await self.ask(
-            "new_project", name=name, path=str(directory), **{"agent": "shell", **fields}
-        )
+        found: Project = await self.ask("new_project", name=name, path=str(directory), **{"agent": "shell", **fields})
         return found
 
     async def launch(self, project: str, script: str = "exec sleep 1000", **fields: Any) -> Runner:

@@ -59,9 +59,7 @@ BORDERS = {
 }
 """Where `except Exception` stands, so that what is around it goes on after a bug in one piece of work."""
 
-SQL = re.compile(
-    r"\s*(SELECT|INSERT INTO|INSERT OR|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA|WITH \w+ AS)\b"
-)
+SQL = re.compile(r"\s*(SELECT|INSERT INTO|INSERT OR|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA|WITH \w+ AS)\b")
 WRITES_A_STATE = re.compile(r"UPDATE\s+runs\s+SET\b(?:(?!WHERE).)*\bstate\s*=", re.DOTALL)
 
 
@@ -117,12 +115,9 @@ def _imports(nodes: Iterator[ast.AST]) -> Iterator[str]:
                 yield from (alias.name for alias in names)
             case ast.ImportFrom(module=str(module), names=names):
                 is_module = [
-                    (PACKAGE.parent / module.replace(".", "/") / f"{alias.name}.py").exists()
-                    for alias in names
+                    (PACKAGE.parent / module.replace(".", "/") / f"{alias.name}.py").exists() for alias in names
                 ]
-                is_room = [
-                    (PACKAGE.parent / module.replace(".", "/") / alias.name).is_dir() for alias in names
-                ]
+                is_room = [(PACKAGE.parent / module.replace(".", "/") / alias.name).is_dir() for alias in names]
                 for alias, file, folder in zip(names, is_module, is_room, strict=True):
                     yield f"{module}.{alias.name}" if file or folder else module
 
@@ -156,11 +151,7 @@ def code_lines(file: Path) -> int:
     """How many lines hold code: no blank ones, comments and docstrings."""
     documented: set[int] = set()
     for node in ast.walk(tree_of(file)):
-        if (
-            isinstance(node, ast.Expr)
-            and isinstance(node.value, ast.Constant)
-            and isinstance(node.value.value, str)
-        ):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             documented |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     silent = {
         tokenize.COMMENT,
@@ -171,12 +162,7 @@ def code_lines(file: Path) -> int:
         tokenize.ENDMARKER,
     }
     tokens = tokenize.generate_tokens(io.StringIO(file.read_text()).readline)
-    lines = {
-        line
-        for token in tokens
-        if token.type not in silent
-        for line in range(token.start[0], token.end[0] + 1)
-    }
+    lines = {line for token in tokens if token.type not in silent for line in range(token.start[0], token.end[0] + 1)}
     return len(lines - documented)
 
 
@@ -196,14 +182,11 @@ def test_imports_point_down(room: str) -> None:
 def test_no_module_imports_itself_around_a_corner_while_it_is_loaded() -> None:
     """Between rooms the map forbids lazy circles too; inside one, a dispatcher may load what asks it back."""
     modules = {
-        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file
-        for file in files()
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file for file in files()
     }
     edges = {
         # The packages around a module are imported before it in any case: that is no choice of its own.
-        name: {
-            module for module in loaded_by(file) & modules.keys() if not f"{name}.".startswith(f"{module}.")
-        }
+        name: {module for module in loaded_by(file) & modules.keys() if not f"{name}.".startswith(f"{module}.")}
         for name, file in modules.items()
     }
     done: set[str] = set()
@@ -222,14 +205,10 @@ def test_no_module_imports_itself_around_a_corner_while_it_is_loaded() -> None:
 @pytest.mark.parametrize("library", sorted(OUTSIDE))
 def test_an_outside_library_stays_in_its_room(library: str) -> None:
     if "the verbs" in OUTSIDE[library]:
-        pytest.skip(
-            "its Structs travel through every room; the shim and the start of the CLI have tests of their own"
-        )
+        pytest.skip("its Structs travel through every room; the shim and the start of the CLI have tests of their own")
     allowed = {room if (PACKAGE / room).is_dir() else f"{room}.py" for room in OUTSIDE[library]}
     users = {
-        room_of(file).rstrip("/")
-        for file in files()
-        if library in {name.split(".")[0] for name in imports_of(file)}
+        room_of(file).rstrip("/") for file in files() if library in {name.split(".")[0] for name in imports_of(file)}
     }
     assert users <= allowed
 
@@ -255,19 +234,13 @@ def test_the_rest_knows_only_the_client_of_the_shim() -> None:
 
 
 def test_the_shim_stays_small() -> None:
-    sizes = {
-        name_of(file): code_lines(file)
-        for file in (PACKAGE / "shim").glob("*.py")
-        if file.name != "client.py"
-    }
+    sizes = {name_of(file): code_lines(file) for file in (PACKAGE / "shim").glob("*.py") if file.name != "client.py"}
     assert sum(sizes.values()) <= LARGEST_SHIM, sizes
 
 
 def test_sql_stands_only_in_the_store() -> None:
     elsewhere = [file for file in files() if room_of(file) != "store/" and name_of(file) not in FOREIGN_SQL]
-    found = [
-        f"{name_of(file)}:{line}" for file in elsewhere for line, text in texts_of(file) if SQL.match(text)
-    ]
+    found = [f"{name_of(file)}:{line}" for file in elsewhere for line, text in texts_of(file) if SQL.match(text)]
     assert found == []
 
 
@@ -282,9 +255,7 @@ def test_bugs_are_caught_only_at_the_borders() -> None:
         name_of(file)
         for file in files()
         for node in ast.walk(tree_of(file))
-        if isinstance(node, ast.ExceptHandler)
-        and isinstance(node.type, ast.Name)
-        and node.type.id == "Exception"
+        if isinstance(node, ast.ExceptHandler) and isinstance(node.type, ast.Name) and node.type.id == "Exception"
     }
     assert {name for name in found if not {name, name.split("/")[0]} & BORDERS.keys()} == set()
 

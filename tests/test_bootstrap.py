@@ -11,15 +11,11 @@ ROOT = Path(__file__).parent.parent
 BOOTSTRAP = ROOT / "packaging" / "bootstrap.py"
 
 
-def bootstrap(
-    *arguments: str, lacking: str = "", script: Path = BOOTSTRAP
-) -> subprocess.CompletedProcess[str]:
+def bootstrap(*arguments: str, lacking: str = "", script: Path = BOOTSTRAP) -> subprocess.CompletedProcess[str]:
     """Run it with a line of Python before it that takes something away."""
     code = f"import runpy, sys; sys.argv = {[str(script), *arguments]!r}; {lacking}\n"
     code += f"runpy.run_path({str(script)!r}, run_name='__main__')"
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_an_old_python_can_read_it() -> None:

@@ -94,9 +94,7 @@ def test_without_the_memory_controller_there_are_no_hard_limits(root: Path, proc
     assert Limits.around(41, root=root, proc=proc) is None
 
 
-def test_what_was_found_stays_with_its_shim_and_what_was_not_is_looked_for_again(
-    root: Path, proc: Path
-) -> None:
+def test_what_was_found_stays_with_its_shim_and_what_was_not_is_looked_for_again(root: Path, proc: Path) -> None:
     by_shim = LimitsByShim(root=root, proc=proc)
     assert by_shim.around("young", 77) is None
     (proc / "77").symlink_to(proc / "41")
@@ -117,9 +115,7 @@ def managed(tmp_path: Path) -> dict[str, str]:
 
 def test_each_zygote_has_a_scope_of_its_own(managed: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "linger" / pwd.getpwuid(os.getuid()).pw_name).mkdir(parents=True)
-    first, second = (
-        scope_command(managed, zygote, linger=tmp_path / "linger") for zygote in ("1.0+x-aa", "1.0+x-bb")
-    )
+    first, second = (scope_command(managed, zygote, linger=tmp_path / "linger") for zygote in ("1.0+x-aa", "1.0+x-bb"))
     assert "--unit=stratavore-1.0_x-aa" in first
     assert "--unit=stratavore-1.0_x-bb" in second
 

@@ -218,16 +218,12 @@ def test_a_wrong_variable_is_named(read: Load) -> None:
 
 
 def test_variables_that_are_no_keys_are_left_alone(read: Load) -> None:
-    assert (
-        read(environ={"STRATAVORE_HOME": "/x", "STRATAVORE_RUNNER": "abc", "PATH": "/bin"}).config == Config()
-    )
+    assert read(environ={"STRATAVORE_HOME": "/x", "STRATAVORE_RUNNER": "abc", "PATH": "/bin"}).config == Config()
 
 
 def test_a_profile_is_read_by_name(read: Load, tmp_path: Path) -> None:
     loaded = read('[agents.claude-work]\nagent = "claude"\nargv = ["claude", "--x"]\nenv = { A = "1" }\n')
-    assert loaded.config.agents == {
-        "claude-work": Profile(agent="claude", argv=("claude", "--x"), env={"A": "1"})
-    }
+    assert loaded.config.agents == {"claude-work": Profile(agent="claude", argv=("claude", "--x"), env={"A": "1"})}
     assert str(loaded.sources["agents.claude-work.argv"]) == f"{tmp_path / 'user.toml'}:3"
 
 
@@ -247,9 +243,7 @@ def test_the_example_can_be_copied_as_it_is(read: Load) -> None:
 
 
 def test_what_config_show_prints_can_be_read_back(read: Load) -> None:
-    loaded = read(
-        "[daemon]\nautostart = false\n[attach]\ndetach_key = \"ctrl-] q\"\n[agents.x]\nmodel = 'm'\n"
-    )
+    loaded = read("[daemon]\nautostart = false\n[attach]\ndetach_key = \"ctrl-] q\"\n[agents.x]\nmodel = 'm'\n")
     assert read(render_all(loaded)).config == loaded.config
     assert f"{'autostart = false':<40}  # " in render_all(loaded, sources=True)
 

@@ -62,9 +62,7 @@ def test_the_configuration_lets_more_pass_by_name_and_by_prefix() -> None:
     assert allowed == {**USUAL, "GH_TOKEN": "1", "MY_A": "2"}
 
 
-@pytest.mark.parametrize(
-    "name", sorted(PARENT_MARKERS | {"STRATAVORE_RUNNER", "STRATAVORE_HOME", "_PYI_ARCHIVE_FILE"})
-)
+@pytest.mark.parametrize("name", sorted(PARENT_MARKERS | {"STRATAVORE_RUNNER", "STRATAVORE_HOME", "_PYI_ARCHIVE_FILE"}))
 def test_marks_for_child_processes_never_pass_even_if_everything_is_allowed(name: str) -> None:
     assert name not in environment_of({**USUAL, name: "x"}, configured=Environment(allow=("*",)))
 

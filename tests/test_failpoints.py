@@ -20,9 +20,7 @@ def run(failpoints: str | None, code: str = PASSES) -> "subprocess.CompletedProc
     environ = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     if failpoints is not None:
         environ["STRATAVORE_FAILPOINTS"] = failpoints
-    return subprocess.run(
-        [sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], env=environ, capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("failpoints", [None, "", "elsewhere=kill"])
@@ -47,10 +45,7 @@ def test_enospc_is_the_error_of_a_full_disk() -> None:
 
 
 def test_sleep_waits_every_time() -> None:
-    code = (
-        PASSES.replace("from", "import time; began = time.monotonic()\nfrom", 1)
-        + "print(time.monotonic() - began)"
-    )
+    code = PASSES.replace("from", "import time; began = time.monotonic()\nfrom", 1) + "print(time.monotonic() - began)"
     assert float(run("here=sleep:0.1", code).stdout.split()[-1]) >= 0.3
 
 

@@ -191,9 +191,7 @@ def test_an_ended_one_is_started_again_when_its_pause_is_over(
         (State.STOPPING, Action.STOP),
     ],
 )
-def test_when_its_time_is_up_it_is_stopped_whatever_is_wished(
-    state: State, action: Action, desired: Desired
-) -> None:
+def test_when_its_time_is_up_it_is_stopped_whatever_is_wished(state: State, action: Action, desired: Desired) -> None:
     assert planned(state, Alive(WHO), desired=desired, max_seconds=10.0) is action
 
 

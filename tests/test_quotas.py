@@ -65,9 +65,7 @@ async def test_within_the_quota_nothing_happens(house: House, sampling: Sampling
     assert is_alive(large.pid)
 
 
-async def test_for_memory_the_largest_is_paused_and_then_a_person_decides(
-    house: House, sampling: Sampling
-) -> None:
+async def test_for_memory_the_largest_is_paused_and_then_a_person_decides(house: House, sampling: Sampling) -> None:
     """A paused process keeps its memory: to pause one after the other would stop them all and free nothing."""
     small, large = await crowd(house, "pause")
     await sampling.look()
@@ -84,9 +82,7 @@ async def test_for_memory_the_largest_is_paused_and_then_a_person_decides(
 
 
 @pytest.mark.parametrize("action", ["pause", "stop"])
-async def test_while_one_gives_way_the_others_are_left_alone(
-    house: House, sampling: Sampling, action: str
-) -> None:
+async def test_while_one_gives_way_the_others_are_left_alone(house: House, sampling: Sampling, action: str) -> None:
     """Its holder is silent, so that it does not come to an end."""
     small, _ = await crowd(house, action)
     [shim] = house.pids("shims")
@@ -104,9 +100,7 @@ async def test_what_was_not_seen_lately_counts_for_nothing(house: House, samplin
     _, large = await crowd(house, "stop", max_memory_bytes=1 << 40)
     await sampling.look()
     used = (await house.ask("status")).rss_bytes
-    await house.wish(
-        "UPDATE samples SET seen_at = ? WHERE runner_id = ?", "2001-01-01T00:00:00.000Z", large.id
-    )
+    await house.wish("UPDATE samples SET seen_at = ? WHERE runner_id = ?", "2001-01-01T00:00:00.000Z", large.id)
     since = house.context.seen_since()
     [row] = samples.by_project(house.context.rows, since=since)
     assert 0 < row["rss_bytes"] < used

@@ -44,9 +44,7 @@ def ending(**fields: Any) -> RunRow:
     return msgspec.structs.replace(row, **fields)
 
 
-def follows(
-    ended: State = State.FAILED, *, lasted: float = 0.0, chance: float = MIDDLE, **fields: Any
-) -> Over | Again:
+def follows(ended: State = State.FAILED, *, lasted: float = 0.0, chance: float = MIDDLE, **fields: Any) -> Over | Again:
     return after_end(ending(**fields), ended, lasted_seconds=lasted, pace=PACE, chance=chance)
 
 
@@ -58,9 +56,7 @@ def follows(
         (RestartPolicy.ALWAYS, {State.FAILED, State.LOST, State.TERMINATED}),
     ],
 )
-def test_the_policy_says_which_ends_are_followed_by_a_run(
-    policy: RestartPolicy, restarted: set[State]
-) -> None:
+def test_the_policy_says_which_ends_are_followed_by_a_run(policy: RestartPolicy, restarted: set[State]) -> None:
     again = {ended for ended in FINAL if isinstance(follows(ended, restart_policy=policy), Again)}
     assert again == restarted
 

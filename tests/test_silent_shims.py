@@ -54,9 +54,7 @@ def pid_of(house: House, shim: str) -> int:
 
 
 @pytest.mark.usefixtures("_impatient")
-async def test_a_start_in_a_silent_shim_is_asked_for_again(
-    house: House, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_start_in_a_silent_shim_is_asked_for_again(house: House, caplog: pytest.LogCaptureFixture) -> None:
     await house.project("p")
     first = await house.running("p")
     shim = shim_of(house, first)

@@ -23,9 +23,7 @@ from stratavore.store.database import Tx
 from stratavore.supervisor import Supervisor
 from tests.house import House, is_alive, living, quick, until
 
-REFUSE = (
-    "CREATE TRIGGER refuse BEFORE UPDATE ON runs WHEN new.state = 'lost' BEGIN SELECT RAISE(ABORT, 'no'); END"
-)
+REFUSE = "CREATE TRIGGER refuse BEFORE UPDATE ON runs WHEN new.state = 'lost' BEGIN SELECT RAISE(ABORT, 'no'); END"
 
 
 @pytest.fixture
@@ -210,9 +208,7 @@ class TestAProfileThatLeft:
         mine = {"mine": {"agent": "shell"}}
         async with living(tmp_path / "state", quick(agents=mine)) as house:
             await house.project("p")
-            stopped, again = [
-                await house.running("p", agent="mine", restart_policy="always") for _ in range(2)
-            ]
+            stopped, again = [await house.running("p", agent="mine", restart_policy="always") for _ in range(2)]
             house.config = quick()
             await house.restart()
             await house.ask("stop_runners", stopped.id)

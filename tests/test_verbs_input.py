@@ -48,9 +48,7 @@ async def test_where_the_program_asked_for_brackets_it_is_pasted(shared: House) 
     runner = await shared.running("p", f"printf '\\033[?2004h'; {ECHO}")
     await shared.says(runner, "ready")
     await shared.ask("send_input", runner.id, text="x\ny")
-    await shared.says(
-        runner, " 1b\n 5b\n 32\n 30\n 30\n 7e\n 78\n 0a\n 79\n 1b\n 5b\n 32\n 30\n 31\n 7e\n 0d\n"
-    )
+    await shared.says(runner, " 1b\n 5b\n 32\n 30\n 30\n 7e\n 78\n 0a\n 79\n 1b\n 5b\n 32\n 30\n 31\n 7e\n 0d\n")
 
 
 @together
@@ -105,9 +103,7 @@ async def test_only_what_has_a_terminal_can_be_typed_to(shared: House) -> None:
         ({"keys": ["hyperspace"]}, "there is no key 'hyperspace'"),
     ],
 )
-async def test_what_means_nothing_is_refused(
-    shared: House, fields: dict[str, object], complaint: str
-) -> None:
+async def test_what_means_nothing_is_refused(shared: House, fields: dict[str, object], complaint: str) -> None:
     runner = await shared.running("p")
     with pytest.raises(Invalid, match=complaint):
         await shared.ask("send_input", runner.id, **fields)

@@ -140,9 +140,7 @@ async def test_what_lives_is_not_put_away_nor_forgotten(shared: House) -> None:
 
 
 @together
-async def test_to_delete_a_project_forgets_its_runners_and_not_its_directory(
-    shared: House, tmp_path: Path
-) -> None:
+async def test_to_delete_a_project_forgets_its_runners_and_not_its_directory(shared: House, tmp_path: Path) -> None:
     (tmp_path / "precious").write_text("work")
     await shared.project("doomed", tmp_path)
     runner = await shared.launch("doomed", "echo output")

@@ -90,9 +90,7 @@ class TestAskedFor:
 
     @together
     async def test_what_the_last_run_left_behind_is_ended_first(self, shared: House) -> None:
-        runner = await shared.launch(
-            "p", "setsid sleep 1000 >/dev/null 2>&1 & echo pid $!; exit 0", tty=False
-        )
+        runner = await shared.launch("p", "setsid sleep 1000 >/dev/null 2>&1 & echo pid $!; exit 0", tty=False)
         await shared.over(runner.id)
         left = int(shared.output(runner).split()[-1])
         assert is_alive(left)

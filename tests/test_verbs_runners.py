@@ -190,9 +190,7 @@ class TestNeverResurrected:
 
     async def test_not_by_its_time_limit_nor_by_a_late_end(self, house: House) -> None:
         await house.project("p")
-        runner = await house.running(
-            "p", DEAF, restart_policy="always", max_seconds=0.3, stop_grace_seconds=0.2
-        )
+        runner = await house.running("p", DEAF, restart_policy="always", max_seconds=0.3, stop_grace_seconds=0.2)
         await house.says(runner, "deaf")
         await house.ask("stop_runners", runner.id)
         await house.restart()
@@ -266,9 +264,7 @@ class TestLists:
     async def test_a_wait_ends_when_all_are_there(self, shared: House) -> None:
         first, second = await shared.running("p"), await shared.running("p")
         both = f"{first.id},{second.id}"
-        waiting = asyncio.ensure_future(
-            shared.ask("list_runners", runner=both, until="ended", wait_seconds=20)
-        )
+        waiting = asyncio.ensure_future(shared.ask("list_runners", runner=both, until="ended", wait_seconds=20))
         await shared.ask("kill_runners", first.id)
         await shared.over(first.id)
         done, _ = await asyncio.wait([waiting], timeout=0.1)
@@ -281,9 +277,7 @@ class TestLists:
     @pytest.mark.parametrize("until_", ["settled", "running,failed", "backoff, running", "done,running"])
     async def test_what_is_there_already_is_not_waited_for(self, shared: House, until_: str) -> None:
         runner = await shared.running("p")
-        found = await asyncio.wait_for(
-            shared.ask("list_runners", runner=runner.id, until=until_, wait_seconds=25), 5
-        )
+        found = await asyncio.wait_for(shared.ask("list_runners", runner=runner.id, until=until_, wait_seconds=25), 5)
         assert found[0].state == "running"
 
     @together

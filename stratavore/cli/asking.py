@@ -28,9 +28,7 @@ def config_file() -> Path | None:
     return found
 
 
-def read(
-    name: str, /, *, quiet: bool = False, timeout: float = control.TIMEOUT_SECONDS, **fields: Any
-) -> Any:
+def read(name: str, /, *, quiet: bool = False, timeout: float = control.TIMEOUT_SECONDS, **fields: Any) -> Any:
     """What the daemon answers to the reading route `name`, or the database in its place."""
     try:
         return control.ask(here(), name, timeout=timeout, **fields)

@@ -54,9 +54,7 @@ def attach_to(
         runner = started([runner])[0]
     if is_over(runner):
         name = runner["name"]
-        remedy = (
-            f"`stratavore logs {name}` shows what it printed, `stratavore restart {name}` starts it again"
-        )
+        remedy = f"`stratavore logs {name}` shows what it printed, `stratavore restart {name}` starts it again"
         raise Conflict(f"{name} has ended: it is {runner['state']}", remedy=remedy)
     run = runs_of(runner)[-1]
     options = Options(

@@ -22,9 +22,7 @@ def is_ended(runner: dict[str, Any]) -> bool:
 
 def is_over(runner: dict[str, Any]) -> bool:
     """Whether it ended for good: between two runs it is ended, too, but listed among the living."""
-    return is_ended(runner) and runner["id"] not in [
-        living["id"] for living in read("list_runners", quiet=True)
-    ]
+    return is_ended(runner) and runner["id"] not in [living["id"] for living in read("list_runners", quiet=True)]
 
 
 @click.command

@@ -37,9 +37,7 @@ def row(runner: dict[str, Any]) -> list[str]:
         runner["name"],
         runner["project"],
         runner["agent"],
-        state(runner)
-        if living
-        else ", ".join(part for part in (runner["state"], humane.ending(runner)) if part),
+        state(runner) if living else ", ".join(part for part in (runner["state"], humane.ending(runner)) if part),
         runner["activity"] if living and runner["activity"] != "unknown" else humane.UNKNOWN,
         humane.percent(runner["cpu_percent"]) if living else humane.UNKNOWN,
         humane.size(runner["rss_bytes"]) if living else humane.UNKNOWN,

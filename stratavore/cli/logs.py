@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 @runner_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on printing, also what later runs of it print.")
 @click.option("-n", "--tail", metavar="N", type=click.IntRange(0), help="Only the last N lines.")
-@click.option(
-    "--since", metavar="T", help="Only what came since: 10m ago, or a time such as 2026-01-31T12:00."
-)
+@click.option("--since", metavar="T", help="Only what came since: 10m ago, or a time such as 2026-01-31T12:00.")
 @click.option("--raw", is_flag=True, help="The bytes as they are, escape sequences included.")
 @click.option("--screen", is_flag=True, help="What its terminal shows now.")
 @json_option
@@ -72,9 +70,7 @@ def show_screen(found: dict[str, Any], as_json: bool = False) -> None:
     if runs and runs[-1].log.exists():
         with LogFile(runs[-1].log) as log:
             start = max(log.size - FED_BYTES, log.sidecar().head)
-            tail = log.sidecar().preamble + b"".join(
-                piece for piece in log.pieces(start) if isinstance(piece, bytes)
-            )
+            tail = log.sidecar().preamble + b"".join(piece for piece in log.pieces(start) if isinstance(piece, bytes))
         lines = snapshot(tail, runs[-1].rows, runs[-1].cols or DEFAULT_SIZE[1])
     show_json(lines) if as_json else say("\n".join(lines))
 

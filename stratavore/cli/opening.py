@@ -50,9 +50,7 @@ def up(ctx: click.Context, directory: Path, agent: str | None) -> None:
 def _enter(project: str, agent: str | None, argv: list[str]) -> int:
     living = [runner for runner in read("list_runners", project=project) if runner["state"] != "stopping"]
     if living and (agent or argv):
-        note(
-            f"{project} has a runner already, so --agent and ARGV go unused; `stratavore launch` makes another"
-        )
+        note(f"{project} has a runner already, so --agent and ARGV go unused; `stratavore launch` makes another")
     if living:
         runner = _pick(living)
     else:
@@ -101,6 +99,4 @@ def free_name(folder: str, taken: set[str]) -> str:
     for candidate in candidates:
         if candidate not in taken and candidate not in COMMANDS:
             return candidate
-    raise Invalid(
-        f"every name like {name} is taken", remedy=f"`stratavore new NAME --path {os.fspath(folder)}`"
-    )
+    raise Invalid(f"every name like {name} is taken", remedy=f"`stratavore new NAME --path {os.fspath(folder)}`")

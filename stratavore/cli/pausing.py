@@ -13,9 +13,7 @@ from stratavore.cli.settling import settle
 @runners_argument
 @timeout_option("Wait at most so long; what was asked goes on.")
 @json_option
-def pause(
-    runners: tuple[str, ...], project: str | None, everyone: bool, timeout: float | None, as_json: bool
-) -> None:
+def pause(runners: tuple[str, ...], project: str | None, everyone: bool, timeout: float | None, as_json: bool) -> None:
     """Halt runners with all their processes (SIGSTOP); `unpause` lets them go on."""
     wished = _each("pause_runners", chosen(runners, project, everyone))
     show_runners(_until("paused", wished, timeout), as_json)

@@ -28,14 +28,10 @@ STATUSES = ("active", "idle", "archived")
 def _settings(function: F) -> F:
     """The options that `new` and `projects set` share; one that is not given is None."""
     for decorator in (
-        click.option(
-            "--on-quota", type=click.Choice(("warn", "pause", "stop")), help="When memory or CPU is over."
-        ),
+        click.option("--on-quota", type=click.Choice(("warn", "pause", "stop")), help="When memory or CPU is over."),
         click.option("--max-cpu", metavar="P", type=SHARE, help="Percent of one core, of all its runners."),
         click.option("--max-memory", metavar="M", type=SIZE, help="Memory of all its runners, such as 8G."),
-        click.option(
-            "--max-runners", metavar="N", type=click.IntRange(0), help="How many may live at a time."
-        ),
+        click.option("--max-runners", metavar="N", type=click.IntRange(0), help="How many may live at a time."),
         click.option("--tag", metavar="T", multiple=True, help="A word to find it by; may be repeated."),
         click.option("--description", metavar="T", help="What it is."),
         agent_option,
@@ -155,9 +151,7 @@ def _list(status: str | None, as_json: bool) -> None:
     if as_json:
         show_json(found)
     elif found:
-        show_table(
-            ("NAME", "STATUS", "RUNNERS", "AGENT", "TAGS", "PATH"), [_row(project) for project in found]
-        )
+        show_table(("NAME", "STATUS", "RUNNERS", "AGENT", "TAGS", "PATH"), [_row(project) for project in found])
     else:
         say("No project" + (f" is {status}." if status else "; `stratavore up` makes one of this folder."))
 

@@ -78,11 +78,7 @@ def _command(command: click.Command, ctx: click.Context) -> Iterator[str]:
     params = [param for param in command.get_params(ctx) if isinstance(param, click.Option)]
     options = [record for param in params if (record := param.get_help_record(ctx))]
     lines = [f"### {name}\n", f"`{usage}`\n", inspect.cleandoc(command.help or "") + "\n"]
-    rows = [
-        f"| `{_cell(spelling)}` | {_cell(meaning)} |"
-        for spelling, meaning in options
-        if "--help" not in spelling
-    ]
+    rows = [f"| `{_cell(spelling)}` | {_cell(meaning)} |" for spelling, meaning in options if "--help" not in spelling]
     if rows:
         lines += ["| option | meaning |", "|---|---|", *rows, ""]
     yield "\n".join(lines)

@@ -62,10 +62,7 @@ def _show(found: "Found", as_json: bool) -> None:
     elif not found.runners:
         say("No runner lives, as far as the holders say." if found.silent else "No runner lives.")
     else:
-        rows = [
-            [each.id, each.name, each.project, each.agent, each.state, str(each.pid)]
-            for each in found.runners
-        ]
+        rows = [[each.id, each.name, each.project, each.agent, each.state, str(each.pid)] for each in found.runners]
         say(render(["ID", "NAME", "PROJECT", "AGENT", "STATE", "PID"], rows, window_width()))
     if found.silent:
         told = ", ".join(f"{shim} ({why})" for shim, why in found.silent.items())

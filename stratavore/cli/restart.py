@@ -42,9 +42,7 @@ def restart(
         wished = settle(
             ids(wished),
             "running,paused,backoff,ended",
-            lambda runner: (
-                runner["run"] > runs_before.get(runner["id"], 0) and runner["state"] not in LEFT_BEHIND
-            ),
+            lambda runner: runner["run"] > runs_before.get(runner["id"], 0) and runner["state"] not in LEFT_BEHIND,
             timeout=timeout,
             waiting_for="running again",
         )

@@ -16,9 +16,7 @@ STATES = ("starting", "running", "paused", "stopping", "backoff", "terminated", 
 
 @click.command
 @project_option()
-@click.option(
-    "--state", metavar="S", type=click.Choice(STATES), help=f"Only those that are {', '.join(STATES)}."
-)
+@click.option("--state", metavar="S", type=click.Choice(STATES), help=f"Only those that are {', '.join(STATES)}.")
 @click.option("-a", "--all", "everyone", is_flag=True, help="Ended ones too.")
 @json_option
 def runners(project: str | None, state: str | None, everyone: bool, as_json: bool) -> None:
@@ -29,10 +27,7 @@ def runners(project: str | None, state: str | None, everyone: bool, as_json: boo
     elif found:
         show_table(HEADS, [row(runner) for runner in found])
     else:
-        say(
-            "No runner"
-            + ("." if everyone or state else " lives; `stratavore runners --all` lists those that ended.")
-        )
+        say("No runner" + ("." if everyone or state else " lives; `stratavore runners --all` lists those that ended."))
 
 
 @click.command
@@ -53,9 +48,7 @@ def show(runner: str, screen: bool, as_json: bool) -> None:
     show_facts(_facts(found))
     runs = read("list_runs", quiet=True, runner=found["id"])
     print()
-    show_table(
-        ("RUN", "STATE", "PID", "STARTED", "ENDED", "HOW", "BY", "OUTPUT"), [_run(run) for run in runs]
-    )
+    show_table(("RUN", "STATE", "PID", "STARTED", "ENDED", "HOW", "BY", "OUTPUT"), [_run(run) for run in runs])
 
 
 @click.command
@@ -74,10 +67,7 @@ def explain(runner: str, as_json: bool) -> None:
         print()
         show_table(
             ("SOURCE", "SAYS", "WHEN"),
-            [
-                [piece["source"], piece["says"], humane.ago(piece["observed_at"])]
-                for piece in found["evidence"]
-            ],
+            [[piece["source"], piece["says"], humane.ago(piece["observed_at"])] for piece in found["evidence"]],
         )
         print()
     say(f"Next: {found['next']}")

@@ -12,9 +12,7 @@ from stratavore.cli.output import say, show_json
 @click.command
 @runner_argument
 @click.argument("text", required=False)
-@click.option(
-    "--key", "keys", metavar="KEY", multiple=True, help="esc, enter, ctrl-c …, typed after the text."
-)
+@click.option("--key", "keys", metavar="KEY", multiple=True, help="esc, enter, ctrl-c …, typed after the text.")
 @click.option("--no-submit", is_flag=True, help="Leave the text in the input line.")
 @json_option
 def send(runner: str, text: str | None, keys: tuple[str, ...], no_submit: bool, as_json: bool) -> None:

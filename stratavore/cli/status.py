@@ -49,6 +49,4 @@ def overview(ctx: click.Context) -> None:
         show_table(HEADS, [row(runner) for runner in living])
     if sys.stdout.isatty():
         print()
-        say(
-            "`stratavore up` works in this folder, `stratavore PROJECT` goes to a project, `--help` lists the rest."
-        )
+        say("`stratavore up` works in this folder, `stratavore PROJECT` goes to a project, `--help` lists the rest.")

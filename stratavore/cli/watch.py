@@ -28,9 +28,7 @@ HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 @click.command
 @project_option()
-@click.option(
-    "--interval", metavar="T", type=SPAN, default="1s", show_default=True, help="How often to look."
-)
+@click.option("--interval", metavar="T", type=SPAN, default="1s", show_default=True, help="How often to look.")
 @json_option
 def watch(project: str | None, interval: float, as_json: bool) -> None:
     """Show the living runners, drawn anew, until q or Ctrl-C.

@@ -44,9 +44,7 @@ class Key(NamedTuple):
 def _keys_of(section: str, struct: type[Section]) -> Mapping[str, Key]:
     hints = get_type_hints(struct, include_extras=True)
     defaults = struct()
-    return {
-        name: _key(section, name, hints[name], getattr(defaults, name)) for name in struct.__struct_fields__
-    }
+    return {name: _key(section, name, hints[name], getattr(defaults, name)) for name in struct.__struct_fields__}
 
 
 def _key(section: str, name: str, annotation: Any, default: Any) -> Key:
@@ -95,9 +93,7 @@ def from_text(key: Key, text: str) -> Any:
     """The value of `key` that an environment variable's text means. Raises ValueError as `convert` does."""
     raw: object = text
     if key.type is bool:
-        raw = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
-            text.lower(), text
-        )
+        raw = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(text.lower(), text)
     elif get_origin(key.type) is tuple:
         raw = [name.strip() for name in text.split(",") if name.strip()]
     elif key.unit is None and key.type in (int, float):
@@ -127,11 +123,7 @@ def toml(value: Any) -> str:
         case tuple() | list():
             return f"[{', '.join(toml(item) for item in value)}]"
         case dict():
-            return (
-                "{ " + ", ".join(f"{_quoted(k)} = {toml(v)}" for k, v in value.items()) + " }"
-                if value
-                else "{}"
-            )
+            return "{ " + ", ".join(f"{_quoted(k)} = {toml(v)}" for k, v in value.items()) + " }" if value else "{}"
         case _:
             return repr(value)
 

@@ -78,9 +78,7 @@ class _File(NamedTuple):
         return Source(self.kind, self.path, line_of(self.lines, path))
 
 
-def load(
-    paths: Paths, extra: Path | None, environ: Mapping[str, str], *, system: Path = SYSTEM_CONFIG
-) -> Loaded:
+def load(paths: Paths, extra: Path | None, environ: Mapping[str, str], *, system: Path = SYSTEM_CONFIG) -> Loaded:
     """Read every layer. Raises Misconfigured at the first thing that is wrong."""
     files = [_read(system, Kind.SYSTEM), _read(paths.user_config, Kind.USER)]
     if extra is not None:
@@ -129,9 +127,7 @@ def _from_file(file: _File) -> Iterator[_Setting]:
             raise _unknown(file.source(name), (name,), [*KEYS, "agents"])
 
 
-def _from_table(
-    file: _File, path: tuple[str, ...], table: object, known: Mapping[str, Key]
-) -> Iterator[_Setting]:
+def _from_table(file: _File, path: tuple[str, ...], table: object, known: Mapping[str, Key]) -> Iterator[_Setting]:
     section = ".".join(path)
     for name, raw in _table(file, path, table).items():
         source = file.source(*path, name)
@@ -143,9 +139,7 @@ def _from_table(
                 file.distrust,
                 f"`chmod 600 {file.path}`, or move the key to a file of your own with that mode",
             )
-            raise Misconfigured(
-                f"{source}: {section}.{name} is not taken from a file that {why}", remedy=remedy
-            )
+            raise Misconfigured(f"{source}: {section}.{name} is not taken from a file that {why}", remedy=remedy)
         try:
             yield _Setting(section, name, convert(key, raw), source)
         except ValueError as wrong:
@@ -182,13 +176,9 @@ def _read(path: Path, kind: Kind) -> _File | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except UnicodeDecodeError as wrong:
-        raise Misconfigured(
-            f"{path}: not UTF-8 text at byte {wrong.start}", remedy="save it as UTF-8"
-        ) from None
+        raise Misconfigured(f"{path}: not UTF-8 text at byte {wrong.start}", remedy="save it as UTF-8") from None
     except OSError as wrong:
-        raise Misconfigured(
-            f"{path}: cannot be read: {wrong.strerror}", remedy="make it readable to you"
-        ) from None
+        raise Misconfigured(f"{path}: cannot be read: {wrong.strerror}", remedy="make it readable to you") from None
     try:
         return _File(path, kind, tomllib.loads(toml), key_lines(toml), distrust)
     except tomllib.TOMLDecodeError as wrong:
@@ -209,9 +199,7 @@ def _distrust(file: os.stat_result) -> str | None:
 def _table(file: _File, path: tuple[str, ...], found: object) -> dict[str, Any]:
     if not isinstance(found, dict):
         name = ".".join(path)
-        raise Misconfigured(
-            f"{file.source(*path)}: {name} is a table", remedy=f"write `[{name}]`, and its keys below"
-        )
+        raise Misconfigured(f"{file.source(*path)}: {name} is a table", remedy=f"write `[{name}]`, and its keys below")
     return found
 
 

@@ -54,8 +54,7 @@ def _rows(
     section: str, values: Section, keys: Mapping[str, Key], sources: Mapping[str, Source]
 ) -> list[tuple[str, str, Source]]:
     return [
-        (key.name, render(key, getattr(values, key.name)), sources[f"{section}.{key.name}"])
-        for key in keys.values()
+        (key.name, render(key, getattr(values, key.name)), sources[f"{section}.{key.name}"]) for key in keys.values()
     ]
 
 
@@ -63,8 +62,6 @@ def _table(section: str, struct: type[Section], keys: Mapping[str, Key]) -> str:
     lines = [f"# {struct.__doc__}", f"[{section}]" if section in KEYS else f"#[{section}]"]
     for key in keys.values():
         meaning = f"{key.meaning} (guarded)" if key.guarded else key.meaning
-        lines += textwrap.wrap(
-            meaning, 108, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False
-        )
+        lines += textwrap.wrap(meaning, 108, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)
         lines.append(f"#{key.name} = {render(key, key.default)}")
     return "\n".join(lines) + "\n"

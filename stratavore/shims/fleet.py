@@ -119,9 +119,7 @@ class Shims:
     def pids(self) -> frozenset[int]:
         """The processes below which the runners live, those of shims that have not answered yet among them."""
         met = {shim.id: shim.pid for shim in self._shims.values() if shim.pid}
-        is_whole = met.keys() >= set(
-            os.listdir(self._paths.shims)
-        )  # as a rule; to look at all locks takes longer
+        is_whole = met.keys() >= set(os.listdir(self._paths.shims))  # as a rule; to look at all locks takes longer
         living = {} if is_whole else client.living(self._paths.shims)
         return frozenset(met.values()) | frozenset(living.values())
 
@@ -232,9 +230,7 @@ class Shims:
         """The exit was committed: its shim may forget it."""
         shim = self._places.pop(key, None)
         if shim is not None and shim.link is not None:
-            with suppress(
-                ShimGone
-            ):  # Its journal is replayed then, and what was committed is not booked twice.
+            with suppress(ShimGone):  # Its journal is replayed then, and what was committed is not booked twice.
                 shim.link.tell({"op": "ack", "key": key})
 
     async def survey(self) -> Survey:

@@ -75,9 +75,7 @@ class Nursery:
                 raise ZygoteFailed(f"cannot make a shim: {problem}") from None
 
     async def _fork(self) -> ShimId:
-        shim = ShimId(
-            secrets.token_hex(4)
-        )  # of its own at each try: a silent zygote may wake up and do it yet
+        shim = ShimId(secrets.token_hex(4))  # of its own at each try: a silent zygote may wake up and do it yet
         zygote = self._zygote or await self._find()
         try:
             await zygote.ask({"op": "fork", "shim": shim})
@@ -144,18 +142,14 @@ class Nursery:
 
     def _name(self, zygote: str) -> None:
         current = self._paths.current_zygote
-        if (
-            not current.exists() or current.read_text().strip() != zygote
-        ):  # on a full disk nothing can be written
+        if not current.exists() or current.read_text().strip() != zygote:  # on a full disk nothing can be written
             fresh = current.with_suffix(".new")
             fresh.write_text(zygote + "\n")
             fresh.replace(current)
 
     async def _start(self, zygote: str) -> None:
         """Run it until it says that it listens."""
-        options = {
-            name: value for name, value in self._options.items() if name != "start_env"
-        }  # no secrets in argv
+        options = {name: value for name, value in self._options.items() if name != "start_env"}  # no secrets in argv
         argv = [
             *self._launcher(zygote),
             *_zygote_command(),

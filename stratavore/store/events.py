@@ -6,7 +6,7 @@ Rule 3: the hash of an event covers everything in it but its `seq`, and the hash
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from itertools import takewhile
 from typing import Any, NamedTuple
@@ -77,9 +77,13 @@ def append_all(tx: Tx, facts: Sequence[Fact], *, now: datetime) -> None:
     """Record what happened, in this order."""
     if not facts:
         return
-    before: Row = tx.memo.get(_BEFORE) or tx.one(_BEFORE)
-    at, rows = iso(now), list[Row]()
     numbers = tx.scalars(_COUNT, [fact.aggregate for fact in facts])
+    before: Row = tx.memo.get(_BEFORE) or tx.one(_BEFORE)
+    tx.execute_many(_INSERT, _chained(tx, facts, numbers, before, now))
+
+
+def _chained(tx: Tx, facts: Sequence[Fact], numbers: Sequence[int], before: Row, now: datetime) -> Iterator[Row]:
+    """The rows, each with the hash of the one before it; the last of them is remembered."""
     for fact, number in zip(facts, numbers, strict=True):
         row = {
             "event_id": new_event_id(now),
@@ -89,15 +93,13 @@ def append_all(tx: Tx, facts: Sequence[Fact], *, now: datetime) -> None:
             "type": fact.type,
             "schema_version": SCHEMA_VERSION,
             "payload": msgspec.json.encode(fact.payload).decode(),
-            "at": at,
+            "at": iso(now),
             "actor": fact.actor,
             **before,
         }
         row["hash"] = digest(row)
-        before = {"generation": row["generation"], "previous_hash": row["hash"]}
-        rows.append(row)
-    tx.execute_many(_INSERT, rows)
-    tx.memo[_BEFORE] = before
+        yield row
+        before = tx.memo[_BEFORE] = {"generation": row["generation"], "previous_hash": row["hash"]}
 
 
 def digest(row: Row) -> str:

@@ -59,9 +59,7 @@ class Options(NamedTuple):
     """What the banner calls the runner."""
 
 
-def attach(
-    run: Run, options: Options, *, next_run: NextRun, terminal: UserTerminal | None = None
-) -> AttachOutcome:
+def attach(run: Run, options: Options, *, next_run: NextRun, terminal: UserTerminal | None = None) -> AttachOutcome:
     """Lend the terminal to `run`, and to the runs after it.
 
     Raises:
@@ -115,9 +113,7 @@ class _Session:
         try:
             self._log = LogFile(run.log)
         except FileNotFoundError:
-            raise NotFound(
-                f"the output of {run.key} is gone", remedy="it was pruned with its runner"
-            ) from None
+            raise NotFound(f"the output of {run.key} is gone", remedy="it was pruned with its runner") from None
         self._key, self._run_ended, self._is_waiting = run.key, None, False
         if run.shim is None:
             self._run_ended = "it has ended"
@@ -158,9 +154,7 @@ class _Session:
 
     def _replay(self) -> None:
         assert self._log is not None
-        old, self._modes, self._offset = replay(
-            self._log, self._options.scrollback_bytes, osc52=self._options.osc52
-        )
+        old, self._modes, self._offset = replay(self._log, self._options.scrollback_bytes, osc52=self._options.osc52)
         self._terminal.write(old)
 
     def _leave(self) -> None:

@@ -46,9 +46,7 @@ class Key(NamedTuple):
         key, modifiers = keys.parse(name)
         single = {"esc": 27, "enter": 13, "tab": 9, "space": 32, "backspace": 127}
         if key not in single and len(key) > 1:
-            raise Invalid(
-                f"{name!r} cannot be part of a detach key", remedy="use letters, signs and Ctrl: `ctrl-\\ d`"
-            )
+            raise Invalid(f"{name!r} cannot be part of a detach key", remedy="use letters, signs and Ctrl: `ctrl-\\ d`")
         return cls(single.get(key) or ord(key), modifiers)
 
 
@@ -69,9 +67,7 @@ class Chord(NamedTuple):
         if not 1 <= len(parsed) <= 4:
             raise Invalid(f"{text!r} is no detach key", remedy="give one to four keys, such as `ctrl-\\ d`")
         if len(parsed) == 1 and not parsed[0].modifiers & (keys.CTRL | keys.ALT):
-            raise Invalid(
-                f"{text!r} alone would take that key from the program", remedy="use `ctrl-\\ d` or `ctrl-]`"
-            )
+            raise Invalid(f"{text!r} alone would take that key from the program", remedy="use `ctrl-\\ d` or `ctrl-]`")
         return cls(parsed, text)
 
     @property
@@ -139,9 +135,7 @@ class ChordMatcher:
             self._is_pasting = False
             passed.append(data[position : end + len(_PASTE_ENDS)])
             return end + len(_PASTE_ENDS)
-        keep = next(
-            (size for size in range(len(_PASTE_ENDS) - 1, 0, -1) if data.endswith(_PASTE_ENDS[:size])), 0
-        )
+        keep = next((size for size in range(len(_PASTE_ENDS) - 1, 0, -1) if data.endswith(_PASTE_ENDS[:size])), 0)
         keep = min(keep, len(data) - position)
         passed.append(data[position : len(data) - keep])
         self._begun = data[len(data) - keep :]

@@ -40,12 +40,8 @@ _TOKEN = re.compile(
     rb"|(?P<c1>\xc2?[\x80-\x8f\x91-\x97\x99\x9a\x9c])",
     re.DOTALL,
 )
-_UNFINISHED = re.compile(
-    rb"(?:\x1b[\x20-\x2f]{0,16}|" + _CSI_WITH_CONTROLS + rb"|" + _CHAR_BEGUN + rb")\Z", re.DOTALL
-)
-_INTRODUCER = re.compile(
-    rb"(?P<osc>\x1b\]|\xc2\x9d|\x9d)|\x1b[PX^_]|\xc2[\x90\x98\x9e\x9f]|[\x90\x98\x9e\x9f]"
-)
+_UNFINISHED = re.compile(rb"(?:\x1b[\x20-\x2f]{0,16}|" + _CSI_WITH_CONTROLS + rb"|" + _CHAR_BEGUN + rb")\Z", re.DOTALL)
+_INTRODUCER = re.compile(rb"(?P<osc>\x1b\]|\xc2\x9d|\x9d)|\x1b[PX^_]|\xc2[\x90\x98\x9e\x9f]|[\x90\x98\x9e\x9f]")
 _CHARACTER_BEGUN = re.compile(_CHAR_BEGUN)
 _ABORTED = re.compile(_CSI_WITH_CONTROLS + rb"|.", re.DOTALL)
 
@@ -68,9 +64,7 @@ class _Grammar(NamedTuple):
         return position
 
 
-_OSC = _Grammar.of(
-    rb"[\x00-\x06\x08\x09\x0b-\x17\x19\x1c-\x7f]", rb"\x07|\x1b\\|\xc2?\x9c|(?=\x1b[^\\]|[\x18\x1a\n])"
-)
+_OSC = _Grammar.of(rb"[\x00-\x06\x08\x09\x0b-\x17\x19\x1c-\x7f]", rb"\x07|\x1b\\|\xc2?\x9c|(?=\x1b[^\\]|[\x18\x1a\n])")
 _STRING = _Grammar.of(rb"[\x00-\x17\x19\x1c-\x7f]", rb"\x1b\\|\xc2?\x9c|(?=\x1b[^\\]|[\x18\x1a])")
 _CONTROLS = bytes(range(0x20)) + b"\x7f"
 _NO_CONTROLS = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100))

@@ -52,12 +52,8 @@ def parse(name: str) -> tuple[str, int]:
         key, modifiers = "tab", modifiers | SHIFT
     if len(key) == 1 and modifiers & CTRL:
         key = key.lower()
-    if not (
-        (len(key) == 1 and key.isprintable()) or key in _SINGLE | _NUMBERED | _LETTERED | _FUNCTION_LETTERED
-    ):
-        raise Invalid(
-            f"there is no key {name!r}", remedy="keys are named like esc, enter, up, f5, ctrl-c, alt-x"
-        )
+    if not ((len(key) == 1 and key.isprintable()) or key in _SINGLE | _NUMBERED | _LETTERED | _FUNCTION_LETTERED):
+        raise Invalid(f"there is no key {name!r}", remedy="keys are named like esc, enter, up, f5, ctrl-c, alt-x")
     return key, modifiers
 
 

@@ -175,17 +175,11 @@ def _tail_of_one(run: Run, lines: int) -> list[str]:
             back, size, began = TAIL_START, log.size, time.monotonic()
             while True:
                 start = max(size - back, 0)
-                stream = (
-                    (run, piece) for piece in (*log.pieces(log.line_start(start), size), Edge.RUN_ENDED)
-                )
+                stream = ((run, piece) for piece in (*log.pieces(log.line_start(start), size), Edge.RUN_ENDED))
                 text = "".join(rendered(stream))
                 found = text.split("\n")[:-1]
                 # Where a page is painted the first lines may be pieces of it: ask for more than are needed.
-                if (
-                    len(found) > 2 * lines
-                    or start <= log.sidecar().head
-                    or time.monotonic() - began > TAIL_SECONDS
-                ):
+                if len(found) > 2 * lines or start <= log.sidecar().head or time.monotonic() - began > TAIL_SECONDS:
                     return found[-lines:]
                 back *= 4
     except FileNotFoundError:

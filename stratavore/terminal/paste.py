@@ -33,9 +33,7 @@ def paste(text: str, *, bracketed: bool) -> bytes:
     return BEGIN + data + END if bracketed else data.replace(b"\n", b"\r")
 
 
-def parts(
-    text: str | None, names: Sequence[str], *, modes: Modes, submit: str, pause_seconds: float
-) -> list[Part]:
+def parts(text: str | None, names: Sequence[str], *, modes: Modes, submit: str, pause_seconds: float) -> list[Part]:
     """What `send` types, in one frame: the text pasted, the submit key, each named key, with pauses between.
 
     Raises:

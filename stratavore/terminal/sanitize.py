@@ -42,9 +42,7 @@ class ReplayFilter:
             case Kind.OSC:
                 return token.raw if self._is_harmless(token.payload) else b""
             case Kind.CONTROL:
-                return (
-                    b"" if token.raw == b"\x05" else token.raw
-                )  # ENQ is answered with the answerback message
+                return b"" if token.raw == b"\x05" else token.raw  # ENQ is answered with the answerback message
             case Kind.ESCAPE:
                 return b"" if token.final == b"Z" and not token.payload else token.raw  # DECID
             case Kind.TEXT:
@@ -119,9 +117,7 @@ def _asks(token: Token) -> bool:
     if final == b"m":
         return payload.startswith(b"?")  # XTQMODKEYS
     if final in b"pwyz|{}":
-        return (
-            b"$" in payload or b"*" in payload or b"'" in payload or b"&" in payload
-        )  # DECRQM, DECRQCRA, locator …
+        return b"$" in payload or b"*" in payload or b"'" in payload or b"&" in payload  # DECRQM, DECRQCRA, locator …
     return b"$" in payload and final == b"u"
 
 

@@ -44,9 +44,7 @@ class UserTerminal:
     def __enter__(self) -> Self:
         if self.is_output_terminal:
             with suppress(OSError):
-                self._out = os.open(
-                    os.ttyname(self._stdout), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-                )
+                self._out = os.open(os.ttyname(self._stdout), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         self._catch_signals()
         try:
             self.make_raw()

@@ -44,9 +44,7 @@ def until(bench: Bench, terminal: Terminal, activity: Activity) -> Live:
 @needs("claude")
 def test_its_state_file_tells_when_a_prompt_was_taken_and_when_the_turn_is_over(bench: Bench) -> None:
     with bench.at_prompt() as terminal:
-        assert live(bench, terminal) == Live(
-            activity=Activity.IDLE, session_id=bench.start.session_id, said="idle"
-        )
+        assert live(bench, terminal) == Live(activity=Activity.IDLE, session_id=bench.start.session_id, said="idle")
         bench.say(terminal, "count to 200 slowly")
         until(bench, terminal, Activity.WORKING)
         terminal.until_shown("word-5")
@@ -78,9 +76,7 @@ def test_it_waits_for_a_permission(bench: Bench) -> None:
         bench.say(terminal, "run touch made-by-claude")
         assert until(bench, terminal, Activity.WAITING_PERMISSION).said == "waiting: permission prompt"
         terminal.until_shown("1. Yes")
-        terminal.until_quiet(
-            1
-        )  # a dialog is deaf at first, lest it be answered by what was typed for another
+        terminal.until_quiet(1)  # a dialog is deaf at first, lest it be answered by what was typed for another
         terminal.type(b"\r")
         terminal.until_shown("The command said")
         assert (Path(bench.start.cwd) / "made-by-claude").exists()

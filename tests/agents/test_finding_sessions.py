@@ -70,9 +70,7 @@ def test_a_conversation_that_may_be_anothers_is_left_alone(name: str, start: Sta
 
 
 @both
-def test_what_is_older_elsewhere_or_a_sub_agents_is_not_the_runs(
-    name: str, start: Start, tmp_path: Path
-) -> None:
+def test_what_is_older_elsewhere_or_a_sub_agents_is_not_the_runs(name: str, start: Start, tmp_path: Path) -> None:
     keep, agent = KEEPERS[name], AGENTS[name]
     keep(tmp_path, A, "/project", STARTED - 5)
     keep(tmp_path, A.replace("0", "1"), "/elsewhere", STARTED + 5)

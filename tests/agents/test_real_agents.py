@@ -11,9 +11,7 @@ from tests.agents.bench import KINDS, Bench
 from tests.programs import needs
 
 pytestmark = [
-    pytest.mark.parametrize(
-        "bench", [pytest.param(name, marks=needs(name)) for name in KINDS], indirect=True
-    ),
+    pytest.mark.parametrize("bench", [pytest.param(name, marks=needs(name)) for name in KINDS], indirect=True),
     pytest.mark.timeout(300),
 ]
 

@@ -14,9 +14,7 @@ shell = AGENTS["shell"]
 
 def start(tmp_path: Path, *extra: str, tty: bool = True, prompt: str | None = None) -> Start:
     env = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", "SHELL": "/bin/bash"}
-    return Start(
-        name="x", cwd=str(tmp_path), runner_dir=tmp_path, env=env, extra=extra, tty=tty, prompt=prompt
-    )
+    return Start(name="x", cwd=str(tmp_path), runner_dir=tmp_path, env=env, extra=extra, tty=tty, prompt=prompt)
 
 
 def test_what_stands_after_the_dashes_is_the_whole_command(tmp_path: Path) -> None:
@@ -33,9 +31,7 @@ def test_what_makes_no_sense_for_a_shell_is_refused(tmp_path: Path) -> None:
             shell.launch(wrong)
     for profile in (Plain(model="opus"), Plain(home="~/work")):
         with pytest.raises(errors.Invalid):
-            shell.launch(
-                Start(name="x", cwd="/", runner_dir=tmp_path, env={}, extra=("make",), profile=profile)
-            )
+            shell.launch(Start(name="x", cwd="/", runner_dir=tmp_path, env={}, extra=("make",), profile=profile))
 
 
 @pytest.mark.parametrize(

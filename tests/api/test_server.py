@@ -45,9 +45,7 @@ async def exchange(house: House, raw: bytes) -> Answer:
 
 
 async def request(house: House, method: str, target: str, body: bytes = b"") -> Answer:
-    head = (
-        f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
+    head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     return await exchange(house, head.encode() + body)
 
 
@@ -256,9 +254,7 @@ async def test_over_quota_is_429_and_a_missing_program_422(shared: House) -> Non
     assert (answer.status, answer.body["code"]) == (422, "runner_failed")
 
 
-async def test_a_bug_is_told_as_one_without_its_details(
-    house: House, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_bug_is_told_as_one_without_its_details(house: House, caplog: pytest.LogCaptureFixture) -> None:
     await house.wish("DROP VIEW public_projects")
     answer = await get(house, "/projects")
     assert (answer.status, answer.body["code"]) == (500, "internal")
@@ -271,9 +267,7 @@ async def test_a_bug_is_told_as_one_without_its_details(
 async def test_the_client_gets_its_structs_and_its_errors(shared: House) -> None:
     client = Client(shared.paths)
     await asyncio.to_thread(client.new_project, "from-the-client", "/", agent="shell")
-    launched = await asyncio.to_thread(
-        client.launch, "from-the-client", argv=["sleep", "1000"], name="client-s"
-    )
+    launched = await asyncio.to_thread(client.launch, "from-the-client", argv=["sleep", "1000"], name="client-s")
     [runner] = launched.runners  # type: ignore[union-attr]
     assert isinstance(runner, Runner)
     with pytest.raises(Conflict, match="a runner called client-s lives"):

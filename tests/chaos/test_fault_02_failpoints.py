@@ -59,7 +59,6 @@ def test_fault_02_every_failpoint_of_launch_and_stop_is_known_and_passed(house: 
     assert names_in_the_sources() == {*LAUNCH, *STOP, *ELSEWHERE}
 
 
-
 def commits_at_rest(house: House, trace: Path) -> int:
     """How often the present state's daemon commits before anybody asks it for anything."""
     child = house.start(STRATAVORE_FAILPOINTS=f"trace:{trace}")

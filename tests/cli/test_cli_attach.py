@@ -136,9 +136,7 @@ def test_launch_can_attach_at_once(live: Cli, project: str) -> None:
         child.expect_exact("11")
 
 
-def test_a_projects_name_goes_into_its_runner_and_the_second_time_into_the_same(
-    live: Cli, project: str
-) -> None:
+def test_a_projects_name_goes_into_its_runner_and_the_second_time_into_the_same(live: Cli, project: str) -> None:
     for _ in range(2):
         with terminal(live, project) as child:
             child.expect_exact("detach with")

@@ -145,9 +145,7 @@ def test_stopped_while_the_zygote_starts_it_again_it_stays_down(fresh: Cli, tmp_
     pid = _launch(fresh, tmp_path)
     os.kill(fresh.json("daemon", "status")["pid"], signal.SIGKILL)
     fresh("daemon", "stop")
-    late = subprocess.run(
-        fresh.command("daemon", "run", "--unless-stopped"), env=fresh.environment, timeout=60
-    )
+    late = subprocess.run(fresh.command("daemon", "run", "--unless-stopped"), env=fresh.environment, timeout=60)
     assert late.returncode == 0
     assert fresh.paths.stop_mark.exists()
     assert not is_locked(fresh.paths.lock)
@@ -204,9 +202,7 @@ def test_an_older_daemon_is_restarted_by_a_newer_command(fresh: Cli) -> None:
         return {}
 
     with fake_daemon(fresh.home, answer, version="0.0.1"):
-        done = subprocess.Popen(
-            fresh.command("reconcile"), env=fresh.environment, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.Popen(fresh.command("reconcile"), env=fresh.environment, stderr=subprocess.PIPE, text=True)
         deadline = time.monotonic() + SECONDS
         while not asked_to_end and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -220,9 +216,7 @@ def test_the_daemon_inherits_an_allowlist(tmp_path: Path) -> None:
     try:
         cli("daemon", "start")
         pid = cli.json("daemon", "status")["pid"]
-        names = {
-            entry.split(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-        }
+        names = {entry.split(b"=")[0].decode() for entry in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")}
         assert {"HOME", "PATH", "STRATAVORE_HOME"} <= names
         assert not {"CLAUDECODE", "LD_PRELOAD_NOT"} & names
         assert Path(f"/proc/{pid}/cwd").readlink() == Path("/")

@@ -28,9 +28,7 @@ def test_logs_are_readable_and_hold_no_escape_sequence(live: Cli, nasty: str) ->
 
 
 def test_raw_is_every_byte(live: Cli, nasty: str) -> None:
-    done = subprocess.run(
-        live.command("logs", nasty, "--raw"), capture_output=True, env=live.environment, check=True
-    )
+    done = subprocess.run(live.command("logs", nasty, "--raw"), capture_output=True, env=live.environment, check=True)
     assert done.stdout == b"plain\r\n\x1b[31mred\x1b[0m\r\nabc\rxyz\r\n\x1b]0;title\x07\x1b[2Jafter\r\n"
 
 

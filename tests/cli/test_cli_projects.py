@@ -31,9 +31,7 @@ def test_archived_projects_are_listed_apart(live: Cli, tmp_path: Path) -> None:
     live("new", "put-away", "--path", str(tmp_path))
     live("projects", "archive", "put-away")
     assert "put-away" not in [project["name"] for project in live.json("projects")]
-    assert "put-away" in [
-        project["name"] for project in live.json("projects", "list", "--status", "archived")
-    ]
+    assert "put-away" in [project["name"] for project in live.json("projects", "list", "--status", "archived")]
     assert "archived" in live("launch", "put-away", exits=4).stderr
     live("projects", "unarchive", "put-away")
     assert live.json("projects", "show", "put-away")["status"] == "idle"
@@ -56,9 +54,7 @@ def test_a_taken_name_is_a_conflict(live: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a/b", "-x", "", "a\x1b[2J", "a b", "x" * 65])
-def test_a_bad_name_is_refused_and_nothing_of_it_reaches_the_terminal(
-    live: Cli, tmp_path: Path, name: str
-) -> None:
+def test_a_bad_name_is_refused_and_nothing_of_it_reaches_the_terminal(live: Cli, tmp_path: Path, name: str) -> None:
     done = live("new", "--path", str(tmp_path), "--", name, exits=2)
     assert "\x1b" not in done.stderr
 
@@ -95,7 +91,5 @@ def test_a_tilde_that_no_shell_expanded_is_the_home(live: Cli) -> None:
     made = live.json("new", "tilde", "--path=~")
     assert made["path"] == str(home)
     (home / "variables").write_text("TILDE=was-expanded\n")
-    plan = live.json(
-        "launch", "tilde", "--agent", "shell", "--env-file=~/variables", "--dry-run", "--", "true"
-    )
+    plan = live.json("launch", "tilde", "--agent", "shell", "--env-file=~/variables", "--dry-run", "--", "true")
     assert plan["environment"]["TILDE"] == "was-expanded"

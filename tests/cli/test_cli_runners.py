@@ -93,9 +93,7 @@ def test_an_ended_runner_is_restarted_under_its_name(live: Cli, project: str) ->
     assert live.json("restart", "revived")[0]["state"] == "running"
 
 
-def test_a_restart_that_fails_is_exit_7(
-    live: Cli, project: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_restart_that_fails_is_exit_7(live: Cli, project: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     program = tmp_path_factory.mktemp("bin") / "program"
     program.write_text("#!/bin/sh\nexec sleep 1000\n")
     program.chmod(0o700)
@@ -122,10 +120,7 @@ def test_explain_tells_state_evidence_and_what_comes_next(live: Cli, project: st
 
 def test_wait_gives_up_with_exit_9(live: Cli, project: str) -> None:
     live("launch", project, "--name", "patient", *SLEEP)
-    assert (
-        "patient is running"
-        in live("wait", "patient", "--until", "ended", "--timeout", "0.2", exits=9).stderr
-    )
+    assert "patient is running" in live("wait", "patient", "--until", "ended", "--timeout", "0.2", exits=9).stderr
 
 
 def test_wait_sees_an_end_that_nobody_asked_for(live: Cli, project: str) -> None:
@@ -169,9 +164,7 @@ def test_rm_all_removes_what_ended_and_names_what_it_keeps(live: Cli, project: s
 
 
 @pytest.mark.parametrize("argv", [["rm", "--force"], ["rm", "--project"]], ids="".join)
-def test_what_destroys_needs_a_yes_where_nobody_can_be_asked(
-    live: Cli, project: str, argv: list[str]
-) -> None:
+def test_what_destroys_needs_a_yes_where_nobody_can_be_asked(live: Cli, project: str, argv: list[str]) -> None:
     live("launch", project, "--name", "precious", "--", "true")
     live("wait", "precious", "--until", "ended")
     done = live(*argv, project if "--project" in argv else "precious", exits=2)
@@ -223,10 +216,7 @@ def test_waiting_for_what_can_no_longer_be_ends_at_once(
     for word in ("done", "ended", state, "settled"):
         live("wait", name, "--until", word)
     said = live("wait", name, "--until", until, exits=exits).stderr
-    assert (
-        f"{name} has ended ({state}), so it will not be {until} → `stratavore explain {name}` says why"
-        in said
-    )
+    assert f"{name} has ended ({state}), so it will not be {until} → `stratavore explain {name}` says why" in said
 
 
 def test_waiting_for_all_is_waiting_for_those_that_end_meanwhile_too(live: Cli, project: str) -> None:

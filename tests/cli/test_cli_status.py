@@ -36,9 +36,7 @@ def test_help_lists_every_command(cli: Cli) -> None:
 
 def test_status_in_a_line(live: Cli) -> None:
     assert live("status").stdout.startswith(("0 runners", "1 runner"))
-    assert {"runners", "by_state", "projects", "cpu_percent", "rss_bytes", "warnings"} == live.json(
-        "status"
-    ).keys()
+    assert {"runners", "by_state", "projects", "cpu_percent", "rss_bytes", "warnings"} == live.json("status").keys()
 
 
 def test_the_line_names_what_is_there_and_what_is_wrong() -> None:

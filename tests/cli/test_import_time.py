@@ -71,11 +71,7 @@ def _and_theirs(modules: frozenset[str], needs: dict[str, frozenset[str]]) -> fr
 def _answer(asked: Asked) -> object:
     if "/status" in asked.target:
         return STATUS
-    return (
-        {"database_bytes": 1, "output_bytes": 1, "other_bytes": 1, "by_runner": {}}
-        if "disk" in asked.target
-        else []
-    )
+    return {"database_bytes": 1, "output_bytes": 1, "other_bytes": 1, "by_runner": {}} if "disk" in asked.target else []
 
 
 def _loaded(cli: Cli, argv: list[str]) -> set[str]:

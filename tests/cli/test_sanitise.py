@@ -42,9 +42,7 @@ def test_escape_sequences_lose_their_escape_and_words_stay_apart() -> None:
 
 
 @given(st.lists(st.lists(ANY_TEXT, min_size=3, max_size=3), max_size=5), st.integers(1, 120))
-def test_a_table_has_a_line_for_each_row_and_none_is_wider_than_the_window(
-    rows: list[list[str]], width: int
-) -> None:
+def test_a_table_has_a_line_for_each_row_and_none_is_wider_than_the_window(rows: list[list[str]], width: int) -> None:
     lines = render(("ONE", "TWO", "THREE"), rows, width).split("\n")
     assert len(lines) == len(rows) + 1
     assert all(columns(line) <= max(width, 3 * 5 + 4) for line in lines)

@@ -62,9 +62,7 @@ class House:
 
     def wait_for(self, name: str, is_so: Callable[[JSON], bool]) -> JSON:
         """The runner, as soon as this is true of it."""
-        return until(lambda: [seen for seen in [self.show(name)] if is_so(seen)], f"{name} is so", look=0.1)[
-            0
-        ]
+        return until(lambda: [seen for seen in [self.show(name)] if is_so(seen)], f"{name} is so", look=0.1)[0]
 
     # What the agent shows and says
 

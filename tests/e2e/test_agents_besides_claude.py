@@ -9,9 +9,7 @@ from tests.programs import needs
 OTHERS = ("opencode", "gemini", "codex")  # the slowest first, so that it is not the last of all
 
 pytestmark = [
-    pytest.mark.parametrize(
-        "house", [pytest.param(name, marks=needs(name)) for name in OTHERS], indirect=True
-    ),
+    pytest.mark.parametrize("house", [pytest.param(name, marks=needs(name)) for name in OTHERS], indirect=True),
     pytest.mark.timeout(300),
 ]
 

@@ -275,4 +275,3 @@ async def closed(peer: socket.socket) -> bool:
     finally:
         peer.close()
     return True
-

@@ -14,9 +14,7 @@ from tests.shim.harness import House, bearers, end, is_alive, request, until
 
 
 async def test_a_runner_that_ignores_term_is_killed_after_the_grace_with_all_it_started(house: House) -> None:
-    script = (
-        "trap '' TERM HUP; setsid sh -c \"trap '' TERM HUP; echo up; while :; do sleep 1; done\" & wait; wait"
-    )
+    script = "trap '' TERM HUP; setsid sh -c \"trap '' TERM HUP; echo up; while :; do sleep 1; done\" & wait; wait"
     await house.run("a.1", script)
     await house.says("a.1", "up")
     began = time.monotonic()
@@ -28,9 +26,7 @@ async def test_a_runner_that_ignores_term_is_killed_after_the_grace_with_all_it_
 
 
 async def test_the_steps_of_a_stop_are_taken_in_order(house: House) -> None:
-    script = (
-        "trap 'echo int' INT; trap 'echo term; exit 4' TERM; echo up; while :; do read x && echo got $x; done"
-    )
+    script = "trap 'echo int' INT; trap 'echo term; exit 4' TERM; echo up; while :; do read x && echo got $x; done"
     await house.run("a.1", script)
     await house.says("a.1", "up")
     steps: list[Keys | Signal] = [
@@ -76,9 +72,7 @@ async def test_a_stop_is_carried_out_though_everybody_who_asked_is_gone(house: H
 
 
 async def test_a_paused_tree_stands_still_and_can_be_stopped(house: House) -> None:
-    await house.run(
-        "a.1", "setsid sh -c 'while :; do sleep 1; done' & echo up; trap 'exit 6' TERM; wait; wait"
-    )
+    await house.run("a.1", "setsid sh -c 'while :; do sleep 1; done' & echo up; trap 'exit 6' TERM; wait; wait")
     await house.says("a.1", "up")
     await until(lambda: len(bearers("a")) >= 2)
     await house.shims.pause("a.1")
@@ -114,9 +108,7 @@ async def test_a_natural_end_leaves_grandchildren_alone_until_they_are_to_end(ho
 
 async def test_what_was_left_behind_is_buried_when_it_ends(house: House) -> None:
     """A zombie would count as a child for which all processes are looked through at every restart."""
-    await house.run(
-        "a.1", "setsid sh -c 'echo $$; trap \"exit 0\" TERM; while :; do sleep 0.05; done' & sleep 0.2"
-    )
+    await house.run("a.1", "setsid sh -c 'echo $$; trap \"exit 0\" TERM; while :; do sleep 0.05; done' & sleep 0.2")
     await house.ended("a.1")
     left = int(house.output("a.1").split()[0])
     os.kill(left, signal.SIGTERM)
@@ -125,9 +117,7 @@ async def test_what_was_left_behind_is_buried_when_it_ends(house: House) -> None
 
 async def test_what_an_older_run_left_is_ended_without_touching_the_newer(house: House) -> None:
     """A stop sweeps what the old run left behind; the runner's next run bears the same marker."""
-    await house.run(
-        "a.1", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & echo up; trap 'exit 0' TERM; wait"
-    )
+    await house.run("a.1", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & echo up; trap 'exit 0' TERM; wait")
     await house.says("a.1", "up")
     await house.shims.stop("a.1", [Signal("TERM", 5)], 1, by="tester")
     await house.ended("a.1")

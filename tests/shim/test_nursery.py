@@ -18,9 +18,7 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stratavore.shims.nursery._FIRST_PAUSE_SECONDS", 0.05)
 
 
-@pytest.mark.parametrize(
-    ("launcher", "reason"), [(FAILING, "no room"), (("/no/such/program",), "No such file")]
-)
+@pytest.mark.parametrize(("launcher", "reason"), [(FAILING, "no room"), (("/no/such/program",), "No such file")])
 async def test_without_a_zygote_the_daemon_lives_and_says_why_nothing_is_launched(
     tmp_path: Path, launcher: tuple[str, ...], reason: str
 ) -> None:
@@ -64,9 +62,7 @@ async def test_each_zygote_is_launched_under_its_own_id(tmp_path: Path) -> None:
         await until(lambda: house.paths.current_zygote.read_text().strip() == launched[-1] != launched[0])
 
 
-async def test_a_silent_one_is_replaced_by_who_needs_it(
-    house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_silent_one_is_replaced_by_who_needs_it(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stratavore.shims.nursery._ANSWER_SECONDS", 0.3)
     [silent] = house.pids("zygotes")
     current = house.paths.current_zygote.read_text()

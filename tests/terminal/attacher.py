@@ -23,9 +23,7 @@ def main() -> None:
     parser.add_argument("--next", nargs=3, action="append", default=[])
     given = parser.parse_args()
     following = [_run(text) for text in given.next]
-    options = Options(
-        Chord.parse(given.chord), given.read_only, given.takeover, osc52=given.osc52, name="the runner"
-    )
+    options = Options(Chord.parse(given.chord), given.read_only, given.takeover, osc52=given.osc52, name="the runner")
     try:
         outcome = attach(_run(given.run), options, next_run=lambda: following.pop(0) if following else None)
     except StratavoreError as problem:

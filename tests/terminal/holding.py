@@ -23,9 +23,7 @@ class Shim:
         self.directory = state / "shims" / "s1"
         self._count = 0
         start = "from stratavore.shim.zygote import main; main()"
-        subprocess.run(
-            [sys.executable, "-c", start, "zygote", state, "z1", "{}"], check=True, timeout=DEADLINE_SECONDS
-        )
+        subprocess.run([sys.executable, "-c", start, "zygote", state, "z1", "{}"], check=True, timeout=DEADLINE_SECONDS)
         self._zygote = client.connect(state / "zygotes" / "z1")
         self.pids = [self._zygote.hello["pid"], self._zygote.request("fork", shim="s1")["pid"]]
         self.control = client.connect(self.directory)

@@ -57,9 +57,7 @@ def test_the_detach_key_works_in_every_encoding_and_the_terminal_is_as_before(
     assert b"^\\" not in output(run)
 
 
-def test_the_first_key_of_the_chord_pressed_twice_reaches_the_program_once(
-    shim: Shim, attacher: Attacher
-) -> None:
+def test_the_first_key_of_the_chord_pressed_twice_reaches_the_program_once(shim: Shim, attacher: Attacher) -> None:
     child = attacher(shim.shell(ECHO))
     child.expect_exact("ready")
     child.send(b"a\x1c\x1cb\x1cxc")
@@ -94,9 +92,7 @@ def test_a_signal_that_ends_attach_leaves_the_terminal_as_it_was(
     assert settings(child) == before
 
 
-def test_the_modes_that_the_program_set_are_put_in_force_and_taken_back(
-    shim: Shim, attacher: Attacher
-) -> None:
+def test_the_modes_that_the_program_set_are_put_in_force_and_taken_back(shim: Shim, attacher: Attacher) -> None:
     run = shim.shell(r"printf '\033[?2004h\033[?1h\033[?1000h\033[?1000l\033[>5u'; " + ECHO)
     wait_until(lambda: b"ready" in output(run))
     child = attacher(run)
@@ -119,9 +115,7 @@ def test_a_new_size_reaches_the_program(shim: Shim, attacher: Attacher) -> None:
     child.expect_exact("OUTCOME detached")
 
 
-def test_a_program_paints_again_when_somebody_comes_with_the_same_size(
-    shim: Shim, attacher: Attacher
-) -> None:
+def test_a_program_paints_again_when_somebody_comes_with_the_same_size(shim: Shim, attacher: Attacher) -> None:
     run = shim.shell("trap 'echo painted' WINCH; echo ready; while :; do sleep 0.05; done")
     wait_until(lambda: b"ready" in output(run))
     child = attacher(run, rows=24, cols=80)
@@ -150,9 +144,7 @@ def test_one_types_many_watch_and_a_takeover_is_told(shim: Shim, attacher: Attac
 
 def test_news_that_come_together_with_the_answer_are_heard(shim: Shim, attacher: Attacher) -> None:
     """Nobody is told of more before it has read what it was told: who misses one hears nothing ever again."""
-    program = (
-        "import itertools, time\nfor n in itertools.count(): print(n, 'told', flush=True), time.sleep(0.002)"
-    )
+    program = "import itertools, time\nfor n in itertools.count(): print(n, 'told', flush=True), time.sleep(0.002)"
     run = shim.spawn(sys.executable, "-c", program)
     for _ in range(12):
         child = attacher(run, "--takeover")

@@ -28,9 +28,7 @@ class Tmux:
         environment = {**os.environ, "LC_ALL": "C.UTF-8"}
         environment.pop("TMUX", None)
         command = ["tmux", "-S", str(self._socket), *arguments]
-        return subprocess.run(
-            command, env=environment, check=True, capture_output=True, text=True, timeout=15
-        ).stdout
+        return subprocess.run(command, env=environment, check=True, capture_output=True, text=True, timeout=15).stdout
 
     def screen(self) -> str:
         return self("capture-pane", "-p", "-J")

@@ -80,9 +80,7 @@ def test_a_region_that_is_drawn_again_and_again_is_told_once() -> None:
         erase = b"\x1b[2K\x1b[1A" * 2 + b"\x1b[2K\x1b[G"
     text += renderer.finish()
     lines = text.split("\n")
-    assert [line for line in lines if line.startswith("step")] == [
-        f"step {step} done" for step in range(0, 500, 100)
-    ]
+    assert [line for line in lines if line.startswith("step")] == [f"step {step} done" for step in range(0, 500, 100)]
     assert text.count("please wait") <= 2
     assert sum("working" in line for line in lines) <= 2
     assert "| working 499" in lines
