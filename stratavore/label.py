@@ -60,7 +60,8 @@ class Process(NamedTuple):
 
     @classmethod
     def of(cls, told: Holding | ExitRecord) -> "Process":
-        """As its shim tells of it."""
+        """As its shim tells of it, with the label."""
         who = Identity(told.boot_id, told.pid, told.start_time)
+        assert told.label is not None
         is_paused = isinstance(told, Holding) and told.state == "paused"
         return cls(who, from_unix_ms(told.started_at), Label.read(told.label).argv, is_paused)

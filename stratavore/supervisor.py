@@ -153,10 +153,11 @@ class Supervisor:
     async def _adopt(self, held: Holding) -> list[str]:
         moment = self._context.moment()
         try:
-            process = Process.of(held)
-            taken = await self._context.write(lambda tx: booking.adopt(tx, held.label, process, moment))
-        except StratavoreError as error:
-            log.warning("not adopted yet", extra={"run": held.key, "why": error.message})
+            held = await self._context.shims.labelled(held)
+            process, label = Process.of(held), str(held.label)
+            taken = await self._context.write(lambda tx: booking.adopt(tx, label, process, moment))
+        except (StratavoreError, ShimGone, Refused) as error:
+            log.warning("not adopted yet", extra={"run": held.key, "why": str(error)})
             return []
         except Exception:
             log.exception("a runner that the database does not know cannot be adopted", extra={"run": held.key})
@@ -262,7 +263,7 @@ class Supervisor:
     async def _book_spawned(self, row: Supervised, seen: Seen) -> None:
         assert isinstance(seen, Alive)
         assert seen.held is not None
-        moment, process = self._context.moment(), Process.of(seen.held)
+        moment, process = self._context.moment(), Process.of(await self._context.shims.labelled(seen.held))
         await self._context.write(lambda tx: booking.book_spawned(tx, row.key, process, moment))
         self.wake([row.id])
 

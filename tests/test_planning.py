@@ -129,7 +129,7 @@ def test_when_it_lives_the_wish_decides(state: State, desired: Desired, action: 
     ],
 )
 def test_what_the_holder_did_counts(state: State, held: str, desired: Desired, action: Action) -> None:
-    holding = Holding(ShimId("s"), "r.1", "{}", WHO.pid, WHO.start_time, BOOT, 0, held, 0, True)
+    holding = Holding(ShimId("s"), "r.1", WHO.pid, WHO.start_time, BOOT, 0, held, 0, True)
     assert planned(state, Alive(WHO, holding), desired=desired) is action
 
 

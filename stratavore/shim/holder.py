@@ -163,10 +163,12 @@ class Holder(Server):
             raise spawn_failed(problem.errno or errno.EIO, f"{self._logs}/{key}: {problem.strerror}") from None
 
     def _list(self, peer: Peer, request: Json) -> Json:
+        """All runs, or that of one `key`; without their labels if `brief`: these are most of it."""
         for key, run in self.runs.items():
-            about = {"key": key, "label": run.label, "pid": run.pid, "start_time": run.start_time, "state": run.state,
-                     "started_at": run.started_at, "output_bytes": run.log.size, "tty": run.is_tty}  # fmt: skip
-            peer.answer(request, {"entry": about})
+            if request.get("key", key) == key:
+                about = {"key": key, "pid": run.pid, "start_time": run.start_time, "state": run.state,
+                         "started_at": run.started_at, "output_bytes": run.log.size, "tty": run.is_tty}  # fmt: skip
+                peer.answer(request, {"entry": about if request.get("brief") else {**about, "label": run.label}})
         for record in self._ended.values():
             peer.answer(request, {"entry": {"key": record.key, "record": record._asdict()}})
         return {}

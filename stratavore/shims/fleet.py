@@ -238,8 +238,14 @@ class Shims:
         asked = [shim for shim in self._shims.values() if shim.link and shim.health == "ok"]
         answers = await asyncio.gather(*map(self._list, asked))
         told = {shim.id: answer for shim, answer in zip(asked, answers, strict=True) if answer is not None}
-        held = {key: entry for answer in told.values() for key, entry in answer.items()}
-        return Survey(held, frozenset(told))
+        return Survey({key: entry for answer in told.values() for key, entry in answer.items()}, frozenset(told))
+
+    async def labelled(self, held: Holding) -> Holding:
+        """The same with its label. Raises ShimGone; Refused `not_found`: it has ended."""
+        found = (await self._place(held.key).list(key=held.key)).get(held.key)
+        if isinstance(found, Holding):
+            return found
+        raise Refused({"code": "not_found", "text": f"{held.key} has ended"})
 
     # Dead shims
 
@@ -288,10 +294,9 @@ class Shims:
 
     async def _list(self, shim: Shim) -> dict[str, Holding | ExitRecord] | None:
         try:
-            reply = await shim.linked().ask({"op": "list"}, seconds=_ANSWER_SECONDS)
-        except ShimGone:
+            return await shim.list(brief=True)
+        except (ShimGone, Refused):
             return None
-        return {entry["key"]: shim.holding(entry) for entry in reply["entries"]}
 
     # Meeting and losing shims
 
@@ -335,7 +340,7 @@ class Shims:
             link.on_event = lambda event: self._event(shim, event)
             hello = await link.ask({"op": "hello", "versions": client.SPOKEN})
             shim.build, shim.boot_id, shim.pid = hello["build"], hello["boot_id"], hello["pid"]
-            held = await link.ask({"op": "list"})
+            held = await link.ask({"op": "list", "brief": True})
             self._places.update((entry["key"], shim) for entry in held["entries"])
             shim.keys = {entry["key"] for entry in held["entries"] if "record" not in entry}
             await link.ask({"op": "subscribe"})

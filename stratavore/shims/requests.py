@@ -79,7 +79,6 @@ class Holding(NamedTuple):
 
     shim: ShimId
     key: str
-    label: str
     pid: int
     start_time: int
     boot_id: str
@@ -88,6 +87,8 @@ class Holding(NamedTuple):
     """`running`, `paused`, `stopping`, or `ending` (reaped; its record comes)."""
     output_bytes: int
     tty: bool
+    label: str | None = None
+    """None where it was not asked for."""
 
     @property
     def who(self) -> Identity:

@@ -2,11 +2,14 @@
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from stratavore.model import ShimId
 from stratavore.shim.client import ExitRecord, Json
 from stratavore.shims.link import Link
 from stratavore.shims.requests import Holding, ShimGone
+
+_LIST_SECONDS = 5.0
 
 
 @dataclass(eq=False, slots=True)
@@ -31,8 +34,12 @@ class Shim:
             raise ShimGone(f"shim {self.id} is not connected ({self.health})")
         return self.link
 
-    def holding(self, entry: Json) -> Holding | ExitRecord:
-        """An entry of its list."""
+    async def list(self, **which: Any) -> dict[str, Holding | ExitRecord]:
+        """What it holds, by key: of `which` `key`, without labels if `brief`. Raises ShimGone."""
+        reply = await self.linked().ask({"op": "list", **which}, seconds=_LIST_SECONDS)
+        return {entry["key"]: self._holding(entry) for entry in reply["entries"]}
+
+    def _holding(self, entry: Json) -> Holding | ExitRecord:
         if record := entry.get("record"):
             return ExitRecord.from_wire(record)
         return Holding(shim=self.id, boot_id=self.boot_id, **entry)
