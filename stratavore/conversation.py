@@ -5,6 +5,7 @@ Rule 2: a conversation that is known to be another runner's is never taken for t
 """
 
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from stratavore.agents import Traces, resolve
@@ -13,7 +14,6 @@ from stratavore.errors import StratavoreError
 from stratavore.model import Activity
 from stratavore.spawning import start_of
 from stratavore.store import supervision
-from stratavore.store.supervision import Supervised
 
 _NOTHING_BEFORE_SECONDS = 1.0
 """An agent's files may be dated a little before the moment at which we noted its start."""
@@ -28,23 +28,25 @@ class Said(NamedTuple):
 
 def look(
     context: Context,
-    row: Supervised,
+    runner_id: str,
+    agent_name: str,
+    started_at: datetime | None,
     members: Sequence[tuple[int, int]],
     taken: Collection[str],
     output_tail: str = "",
 ) -> Said:
-    """Look at the files of the agent of `row`, whose living processes are `members`; `taken` are others' conversations.
+    """Look at the files of a runner's agent; its living processes are `members`; `taken` are others' conversations.
 
     Reads files: call it beside the loop when there are many.
     """
     try:
-        agent, _ = resolve(row.agent, context.config.agents)
-        if agent.name == "shell" or row.started_at is None:
+        agent, _ = resolve(agent_name, context.config.agents)
+        if agent.name == "shell" or started_at is None:
             return Said()
-        start = start_of(context, supervision.get_recipe(context.rows, row.id))
+        start = start_of(context, supervision.get_recipe(context.rows, runner_id))
     except StratavoreError:
         return Said()
     live = agent.live(members, start) if members else None
-    since = row.started_at.timestamp() - _NOTHING_BEFORE_SECONDS
+    since = started_at.timestamp() - _NOTHING_BEFORE_SECONDS
     traces = Traces(since=since, processes=members, output_tail=output_tail, taken=frozenset(taken))
     return Said(live.activity if live else None, agent.find_session(start, traces))

@@ -158,8 +158,9 @@ class Ending:
         known = supervision.list_supervised(self._context.rows, [label.id])
         if not known:
             return None
-        said = conversation.look(self._context, known[0], (), (), tail.decode(errors="replace"))
-        return known[0].session_id or said.session_id
+        row, text = known[0], tail.decode(errors="replace")
+        said = conversation.look(self._context, row.id, row.agent, row.started_at, (), (), text)
+        return row.session_id or said.session_id
 
     def _is_good(self, label: Label, record: ExitRecord, tail: bytes) -> bool:
         if record.exit_code is None:

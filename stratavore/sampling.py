@@ -20,7 +20,7 @@ from stratavore.model import Desired, EndReason, Health, OnQuota, Runner, Runner
 from stratavore.process import Identity, Sampler, Usage
 from stratavore.store import events, runners, samples, supervision
 from stratavore.store.database import Row, Tx
-from stratavore.store.samples import Sample
+from stratavore.store.samples import Living, Sample
 from stratavore.store.supervision import Supervised
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Sampling:
 
     async def look(self) -> None:
         """Measure all living runners once, store it, and act on quotas."""
-        living = [row for row in supervision.list_supervised(self._context.rows) if row.pid and not row.is_over]
+        living = samples.list_living(self._context.rows)
         if not living:
             return
         holders, health = self._context.shims.pids(), self._context.shims.health()
@@ -81,10 +81,10 @@ class Sampling:
             log.warning("runners were not seen", extra={"runners": len(silent)})
             await self._context.house.reconcile()
 
-    def _measure(self, living: Sequence[Supervised], holders: Set[int], health: Mapping[ShimId, str]) -> list[Look]:
+    def _measure(self, living: Sequence[Living], holders: Set[int], health: Mapping[ShimId, str]) -> list[Look]:
         """One look at each; runs in a thread."""
         now = self._context.clock.now()
-        roots = {row.id: Identity(row.boot_id or "", row.pid or 0, row.start_time or 0) for row in living}
+        roots = {row.id: Identity(row.boot_id, row.pid, row.start_time) for row in living}
         usage = self._sampler.sample(roots, holders)
         taken = frozenset(row.session_id for row in living if row.session_id is not None)
         return [
@@ -99,8 +99,8 @@ class Sampling:
             if row.id in usage
         ]
 
-    def _look_at(self, row: Supervised, used: Usage, now: datetime, health: Health, taken: frozenset[str]) -> Look:
-        said = conversation.look(self._context, row, used.members, taken - {row.session_id})
+    def _look_at(self, row: Living, used: Usage, now: datetime, health: Health, taken: frozenset[str]) -> Look:
+        said = self._said(row, used, taken)
         sample = Sample(
             runner_id=row.id,
             seen_at=now,
@@ -114,7 +114,11 @@ class Sampling:
         )
         return Look(sample, None if said.session_id == row.session_id else said.session_id)
 
-    def _output_bytes(self, row: Supervised) -> int | None:
+    def _said(self, row: Living, used: Usage, taken: frozenset[str]) -> conversation.Said:
+        others, started_at = taken - {row.session_id}, datetime.fromisoformat(row.started_at)
+        return conversation.look(self._context, row.id, row.agent, started_at, used.members, others)
+
+    def _output_bytes(self, row: Living) -> int | None:
         try:
             return os.stat(self._context.paths.run_log(row.shim, row.key)).st_size
         except OSError:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
 from stratavore.clock import iso
-from stratavore.model import Activity, Health
+from stratavore.model import Activity, Health, ShimId
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column
 
@@ -23,6 +24,30 @@ class Sample(msgspec.Struct, frozen=True):
     output_bytes: int | None
     activity: Activity | None
     health: Health
+
+
+class Living(NamedTuple):
+    """A runner with a process, as far as the sampler needs it."""
+
+    id: str
+    key: str
+    shim: ShimId
+    agent: str
+    session_id: str | None
+    started_at: str
+    boot_id: str
+    pid: int
+    start_time: int
+
+
+def list_living(rows: Rows) -> list[Living]:
+    """The runners that have a process as far as we know."""
+    found = rows.tuples(
+        "SELECT r.id, n.key, n.shim, r.agent, r.session_id, n.started_at, n.boot_id, n.pid, n.start_time"
+        " FROM runners AS r JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run"
+        " WHERE r.alive = 1 AND n.ended_at IS NULL AND n.pid IS NOT NULL"
+    )
+    return [Living(*row) for row in found]
 
 
 def store(tx: Tx, samples: Iterable[Sample]) -> None:
