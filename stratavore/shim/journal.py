@@ -25,7 +25,7 @@ class Disk:
         self._urgent: deque[tuple[Work, Work]] = deque()
         self._patient: deque[tuple[Work, Work]] = deque()
         self._done: deque[Work] = deque()
-        self._ask = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_SEMAPHORE)
+        self._ask = os.eventfd(0, os.EFD_CLOEXEC)
         self._tell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         loop.watch(self._tell, self._finished)
 
@@ -42,20 +42,30 @@ class Disk:
         """Do all that was asked, here and now: for the rehearsal, which has no thread."""
         while self._urgent or self._patient:
             self._step()
+        self._say_done()
 
     def _serve(self) -> None:
         while True:
-            self._step()
+            os.read(self._ask, 8)  # eventfd_read would not go on after a signal
+            while self._urgent or self._patient:
+                if self._step():
+                    self._say_done()
+            self._say_done()
 
-    def _step(self) -> None:
-        os.read(self._ask, 8)  # eventfd_read would not go on after a signal
+    def _step(self) -> bool:
+        """Do the next; whether somebody waits for it."""
+        is_urgent = bool(self._urgent)
         work, then = (self._urgent or self._patient).popleft()
         try:
             work()
         except Exception as problem:  # the thread must outlive it: without it no exit is ever told
             complain(f"the helper thread: {problem!r}")
         self._done.append(then)
-        os.eventfd_write(self._tell, 1)
+        return is_urgent
+
+    def _say_done(self) -> None:
+        if self._done:  # each wake of the loop takes it from the runners: what is patient is told of together
+            os.eventfd_write(self._tell, 1)
 
     def _finished(self, _events: int) -> None:
         os.eventfd_read(self._tell)
