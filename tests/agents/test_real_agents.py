@@ -27,6 +27,7 @@ def test_an_agent_is_launched_typed_to_stopped_and_resumed(bench: Bench) -> None
     with bench.at_prompt() as terminal:
         bench.say(terminal, "count to 3")
         terminal.until_shown("word-3")
+        terminal.until_quiet(1.0, seconds=10)  # the answer is stored when the turn is over, not when it is shown
         while_alive = bench.find_session(terminal)
         assert bench.stop(terminal) in bench.kind.exits_when_stopped
     session_id = bench.find_session(terminal)

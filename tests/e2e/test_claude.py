@@ -130,6 +130,7 @@ def test_a_permission_dialog_is_answered_by_a_key_and_never_by_a_text(house: Hou
     runner = house.at_prompt("worker", "--", "--permission-mode", "default")
     house.cli("send", "worker", "run touch made-by-claude")
     house.until_status(runner, "waiting")
+    house.until_on_screen("worker", "Do you want to proceed?")
     refused = house.cli("send", "worker", "count to 3", exits=4)
     assert "waits for a decision" in refused.stderr
     assert "stratavore attach worker" in refused.stderr
