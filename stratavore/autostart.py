@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from stratavore.config import Config
 
+_LAUNCHER = Path(__file__).resolve().parent.parent / "stratavore.py"
 START_SECONDS = 15.0
 UNLESS_STOPPED = "--unless-stopped"
 """With it, `daemon run` respects a stop mark that was left while it was being started: the zygote's way to start it."""
@@ -88,7 +89,10 @@ def wait_until_gone(paths: Paths, timeout: float = START_SECONDS) -> None:
 
 def daemon_command(config_file: Path | None = None) -> list[str]:
     """The argv of a daemon of this installation."""
-    program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "stratavore"]
+    if getattr(sys, "frozen", False):
+        program = [sys.executable]
+    else:  # a checkout that is not installed has its launcher beside it
+        program = [sys.executable, *([str(_LAUNCHER)] if _LAUNCHER.is_file() else ["-m", "stratavore"])]
     config = [] if config_file is None else ["--config", str(config_file.absolute())]
     return [*program, *config, "daemon", "run"]
 

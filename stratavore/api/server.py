@@ -1,8 +1,8 @@
 """HTTP over the control socket: every row of ROUTES, answered by its verb.
 
-Rule 1: this is one of the four places that catch every exception. What a user can meet becomes its own status and
-body; anything else is a bug: logged with its traceback, answered as "internal".
-Rule 2: nothing is read of a peer that is another user.
+Rule 1: dispatch catches every exception. What a user can meet becomes its own status and body; anything else is a bug:
+logged with its traceback, answered as "internal".
+Rule 2: nothing is read of a peer that is another user. Who a peer is, is found out once for each connection.
 Rule 3: a request is small and finishes: 1 MiB at most, and nobody waits longer than the protocol allows.
 Rule 4: who does not send its request whole within ten seconds, or takes no reply for thirty, is dropped; of 512 others
 each is served.
@@ -15,6 +15,7 @@ import socket
 import stat
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import msgspec
 from aiohttp import web
@@ -23,7 +24,7 @@ from stratavore import __version__
 from stratavore.api.door import Door
 from stratavore.api.routes import VERBS, Verb
 from stratavore.auth import identify, permit
-from stratavore.context import Context
+from stratavore.context import Asker, Context
 from stratavore.errors import Invalid, Misconfigured, NotFound, StratavoreError
 from stratavore.protocol import ROUTES, Route, refusal
 from stratavore.routes import VERSION_HEADER
@@ -60,6 +61,7 @@ class Server:
             lingering_time=_LINGER_SECONDS,
         )
         self._door: Door | None = None
+        self._askers: WeakKeyDictionary[asyncio.Transport, Asker] = WeakKeyDictionary()
 
     async def start(self) -> None:
         """Listen; an old socket file is replaced, which is safe under the daemon's lock."""
@@ -83,7 +85,7 @@ class Server:
 
         async def answer(http: web.Request) -> web.Response:
             try:
-                asker = identify(_socket_of(http), "cli", self._context.shims.pids())
+                asker = self._asker_of(http)
                 permit(asker, route, runners_may_control=self._context.config.runners.runners_may_control)
                 request = await _request_of(http, route, decoder)
                 result = await verb(self._context, asker, request, **http.match_info)
@@ -97,6 +99,14 @@ class Server:
                 return _refusal(StratavoreError("internal error"))
 
         return answer
+
+    def _asker_of(self, http: web.Request) -> Asker:
+        if (transport := http.transport) is None:
+            raise Invalid("the connection was closed")
+        if (asker := self._askers.get(transport)) is None:
+            sock = transport.get_extra_info("socket")
+            asker = self._askers[transport] = identify(sock, "cli", self._context.shims.pids())
+        return asker
 
 
 def bind(path: Path) -> socket.socket:
@@ -118,12 +128,6 @@ def bind(path: Path) -> socket.socket:
         os.umask(umask)
         os.close(directory)
     return sock
-
-
-def _socket_of(http: web.Request) -> Any:
-    if http.transport is None:
-        raise Invalid("the connection was closed")
-    return http.transport.get_extra_info("socket")
 
 
 async def _request_of(http: web.Request, route: Route, decoder: "msgspec.json.Decoder[Any]") -> Any:

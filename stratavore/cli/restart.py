@@ -1,13 +1,17 @@
 """`restart`: end the run, begin the next one, keep name and session."""
 
+from typing import Any
+
 import click
 
 from stratavore.cli.asking import change, need_daemon, read
 from stratavore.cli.choosing import Listed, chosen, ids
+from stratavore.cli.ending import is_over
 from stratavore.cli.listing import show_runners
 from stratavore.cli.options import SPAN, json_option, runners_argument, timeout_option
 from stratavore.cli.settling import settle
 from stratavore.cli.starting import refuse_failed
+from stratavore.errors import Conflict
 
 LEFT_BEHIND = ("starting", "stopping")
 
@@ -39,10 +43,21 @@ def restart(
         runner for request in requests for runner in change("restart_runners", **request, grace_seconds=grace)
     ]
     if wished and not no_wait:
+
+        def is_again(runner: dict[str, Any]) -> bool:
+            if runner["run"] > runs_before.get(runner["id"], 0):
+                return runner["state"] not in LEFT_BEHIND
+            if is_over(runner):
+                raise Conflict(
+                    f"{runner['name']} was stopped meanwhile, so it does not start again",
+                    remedy=f"`stratavore explain {runner['name']}` says by whom",
+                )
+            return False
+
         wished = settle(
             ids(wished),
             "running,paused,backoff,ended",
-            lambda runner: runner["run"] > runs_before.get(runner["id"], 0) and runner["state"] not in LEFT_BEHIND,
+            is_again,
             timeout=timeout,
             waiting_for="running again",
         )

@@ -296,7 +296,8 @@ class _Session:
         self._terminal.write(_PUSH_TITLE + self._modes.enter())
         if self._is_writer and self._connection is not None:
             rows, cols = self._terminal.size()
-            self._connection.attach(self._key, role=client.WRITER, rows=rows, cols=cols)
+            with suppress(client.Refused):  # it ended or was taken meanwhile, of which the news is on its way
+                self._connection.attach(self._key, role=client.WRITER, rows=rows, cols=cols)
 
     # The next run
 

@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -258,3 +260,12 @@ def _parent(pid: int) -> int:
 
 def _all_pids_of(cli: Cli) -> set[int]:
     return {runner["pid"] for runner in cli.json("ps") if runner["pid"]}
+
+
+def test_a_checkout_that_is_not_installed_starts_its_own_daemon(fresh: Cli, tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parent.parent.parent
+    shutil.copytree(root / "stratavore", tmp_path / "checkout" / "stratavore")
+    launcher = shutil.copy(root / "stratavore.py", tmp_path / "checkout")
+    subprocess.run([sys.executable, launcher, "daemon", "start"], env=fresh.environment, check=True, timeout=60)
+    command = Path(f"/proc/{fresh.json('daemon', 'status')['pid']}/cmdline").read_bytes().split(b"\0")
+    assert command[1] == os.fsencode(launcher)

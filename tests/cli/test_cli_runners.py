@@ -2,9 +2,11 @@
 
 import os
 import signal
+import subprocess
 
 import pytest
 
+from tests.chaos.house import until
 from tests.cli.conftest import Cli
 
 SLEEP = ("--", "sleep", "1000")
@@ -85,6 +87,20 @@ def test_restart_returns_when_the_next_run_runs(live: Cli, project: str) -> None
     assert after["state"] == "running"
     assert after["pid"] != before["pid"]
     assert after["run"] == before["run"] + 1
+
+
+def test_a_restart_that_somebody_calls_off_ends_with_exit_4(live: Cli, project: str) -> None:
+    deaf = "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
+    live("launch", project, "--name", "called-off", "--stop-grace", "60s", "--", "sh", "-c", deaf)
+    until(lambda: "deaf" in live("logs", "called-off").stdout)
+    restart = subprocess.Popen(
+        live.command("restart", "called-off"), env=live.environment, stderr=subprocess.PIPE, text=True
+    )
+    until(lambda: live.json("show", "called-off")["state"] == "stopping")
+    live("kill", "called-off")
+    _, stderr = restart.communicate(timeout=30)
+    assert restart.returncode == 4
+    assert "called-off was stopped meanwhile" in stderr
 
 
 def test_an_ended_runner_is_restarted_under_its_name(live: Cli, project: str) -> None:
