@@ -139,7 +139,16 @@ class Ending:
         self._wake(again)
 
     def _examine(self, record: ExitRecord) -> booking.End:
-        """Whatever takes a look at files; it runs in a thread beside the loop."""
+        """Whatever takes a look at files; it runs in a thread beside the loop. A bug in it holds up no end."""
+        try:
+            return self._examined(record)
+        except StratavoreError:
+            raise
+        except Exception:
+            log.exception("what a run left could not be looked at", extra={"run": record.key})
+            return booking.End(record=record, good=False, out_of_memory=False, last_line=None)
+
+    def _examined(self, record: ExitRecord) -> booking.End:
         label = Label.read(record.label)
         tail = read_tail(self._context.paths.run_log(label.shim, record.key)) if record.output_bytes else b""
         killed_by_kernel = record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)

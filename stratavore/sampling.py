@@ -115,8 +115,13 @@ class Sampling:
         return Look(sample, None if said.session_id == row.session_id else said.session_id)
 
     def _said(self, row: Living, used: Usage, taken: frozenset[str]) -> conversation.Said:
-        others, started_at = taken - {row.session_id}, datetime.fromisoformat(row.started_at)
-        return conversation.look(self._context, row.id, row.agent, started_at, used.members, others)
+        """What its agent's files say; a bug in reading those of one takes the heartbeat from nobody."""
+        try:
+            others, started_at = taken - {row.session_id}, datetime.fromisoformat(row.started_at)
+            return conversation.look(self._context, row.id, row.agent, started_at, used.members, others)
+        except Exception:
+            log.exception("the files of an agent could not be looked at", extra={"run": row.key})
+            return conversation.Said()
 
     def _output_bytes(self, row: Living) -> int | None:
         try:

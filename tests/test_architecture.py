@@ -21,7 +21,7 @@ LONGEST_FILE = 400
 LONG_FILES: Mapping[str, str] = {}
 """Files that may be longer, each with the reason."""
 
-LARGEST_SHIM = 1500
+LARGEST_SHIM = 1540
 """Lines of code of the processes that hold terminals, which are never upgraded in place (ADR 2)."""
 
 OUTSIDE: Mapping[str, tuple[str, ...]] = {

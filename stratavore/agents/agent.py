@@ -5,10 +5,11 @@ Rule 2: the agents' interfaces change often: what is not understood is unknown, 
 Rule 3: nothing of the user's configuration of an agent is edited; what we need is passed on the command line.
 """
 
+import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -240,6 +241,14 @@ def first_prompt(start: Start, *, resumed: bool) -> str | None:
 def names_one_of(extra: Sequence[str], options: Sequence[str]) -> bool:
     """Whether the user's own arguments hold one of these options, as `--option` or as `--option=value`."""
     return any(argument.partition("=")[0] in options for argument in extra)
+
+
+def read_json(text: str | bytes) -> Any:
+    """What an agent wrote; raises ValueError, for what is nested too deeply too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def option(flag: str, value: str) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ from stratavore.agents.agent import (
     first_prompt,
     names_one_of,
     option,
+    read_json,
 )
 from stratavore.model import Activity
 
@@ -134,7 +135,7 @@ def _states(directory: Path, processes: Sequence[Process]) -> Iterator[Mapping[s
     """The state files of these processes. A killed process leaves its file behind, so its start time is compared."""
     for pid, start_time in processes:
         with suppress(OSError, ValueError):
-            state = json.loads((directory / f"{pid}.json").read_bytes())
+            state = read_json((directory / f"{pid}.json").read_bytes())
             if isinstance(state, dict) and state.get("procStart") == str(start_time):
                 yield state
 
@@ -156,7 +157,7 @@ def _is_error(output: str) -> bool:
     """Whether the last result in the output says so."""
     for line in reversed(output.splitlines()):
         with suppress(ValueError):
-            said = json.loads(line)
+            said = read_json(line)
             if isinstance(said, dict) and said.get("type") == "result":
                 return bool(said.get("is_error"))
     return False

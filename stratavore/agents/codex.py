@@ -27,6 +27,7 @@ from stratavore.agents.agent import (
     command,
     first_prompt,
     option,
+    read_json,
 )
 
 _ROLLOUT = re.compile(r"/sessions/.*/rollout-.*-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jsonl$")
@@ -114,7 +115,7 @@ def _began_since(sessions: Path, cwd: str, since: float) -> set[str]:
             if path.stat().st_mtime < since:
                 continue
             with path.open() as lines:
-                meta = json.loads(lines.readline())["payload"]
+                meta = read_json(lines.readline())["payload"]
             is_persons = isinstance(meta["source"], str)  # a sub-agent's says whose it is
             if is_persons and meta["cwd"] == cwd and _seconds(meta["timestamp"]) >= since:
                 began.add(str(meta["id"]))

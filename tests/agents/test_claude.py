@@ -153,7 +153,10 @@ def test_what_it_says_is_put_into_our_words(
     assert found.activity == activity
 
 
-@pytest.mark.parametrize("content", [{"status": "busy", "procStart": "1"}, {"status": "busy"}, [], None])
+NESTED = "[" * 100_000
+
+
+@pytest.mark.parametrize("content", [{"status": "busy", "procStart": "1"}, {"status": "busy"}, [], "{half", NESTED])
 def test_a_file_that_another_process_left_or_that_is_damaged_says_nothing(
     start: Start, tmp_path: Path, content: object
 ) -> None:
@@ -164,7 +167,7 @@ def test_a_file_that_another_process_left_or_that_is_damaged_says_nothing(
 def write_state(home: Path, content: object) -> None:
     path = home / ".claude" / "sessions" / "42.json"
     path.parent.mkdir(parents=True)
-    path.write_text("{half" if content is None else json.dumps(content))
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
 
 
 def test_an_interrupted_task_has_not_succeeded_though_it_exits_with_zero() -> None:
@@ -173,3 +176,4 @@ def test_an_interrupted_task_has_not_succeeded_though_it_exits_with_zero() -> No
     assert not claude.succeeded(0, tty=False, output_tail=f"{good}\n{bad}\nnoise")
     assert claude.succeeded(0, tty=False, output_tail=f"cut off {bad}\n{good}")
     assert claude.succeeded(0, tty=True, output_tail=bad)
+    assert not claude.succeeded(0, tty=False, output_tail=f"{bad}\n{NESTED}")

@@ -79,9 +79,10 @@ def test_what_is_older_elsewhere_or_a_sub_agents_is_not_the_runs(name: str, star
 
 
 @both
-def test_a_damaged_file_is_no_conversation(name: str, start: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [b"{half", b"[" * 100_000])
+def test_a_damaged_file_is_no_conversation(name: str, content: bytes, start: Start, tmp_path: Path) -> None:
     path = KEEPERS[name](tmp_path, A, "/project", STARTED + 5)
-    path.write_bytes(b"{half")
+    path.write_bytes(content)
     assert AGENTS[name].find_session(start, since_start) is None
 
 
