@@ -27,13 +27,21 @@ class Label(msgspec.Struct, frozen=True):
     run: int
     shim: str
     columns: dict[str, Any]
-    argv: list[str]
-    """What the run was started with."""
+    argv: list[str] = []
+    """What the run was started with; empty where an older daemon started it."""
 
     @classmethod
     def read(cls, text: str) -> "Label":
         """What `write` wrote."""
         return msgspec.json.decode(text, type=cls)
+
+    @classmethod
+    def find(cls, text: str) -> "Label | None":
+        """The same; None if it cannot be read."""
+        try:
+            return cls.read(text)
+        except (msgspec.DecodeError, RecursionError):
+            return None
 
     def write(self) -> str:
         """The label as a shim keeps it."""
@@ -64,4 +72,5 @@ class Process(NamedTuple):
         who = Identity(told.boot_id, told.pid, told.start_time)
         assert told.label is not None
         is_paused = isinstance(told, Holding) and told.state == "paused"
-        return cls(who, from_unix_ms(told.started_at), Label.read(told.label).argv, is_paused)
+        label = Label.find(told.label)
+        return cls(who, from_unix_ms(told.started_at), label.argv if label is not None else [], is_paused)

@@ -2,7 +2,8 @@
 
 Rule 1: nothing here needs the daemon or the database, so it works when both are broken.
 Rule 2: a shim that lives and does not answer is named, and holds up nobody else's rescue.
-Rule 3: what is stopped here is written into the shim's exit record with who asked, and booked when a database is back.
+Rule 3: a run whose label cannot be read is shown by its key, and can be ended as the others.
+Rule 4: what is stopped here is written into the shim's exit record with who asked, and booked when a database is back.
 """
 
 import os
@@ -100,18 +101,18 @@ def _ask(directory: Path, op: str, **fields: Any) -> client.Json:
 
 
 def _living(shim: str, entry: dict[str, Any]) -> Living:
-    label = Label.read(entry["label"])
+    label, key = Label.find(entry["label"]), entry["key"]
     return Living(
-        id=label.id,
-        name=label.name,
-        project=label.project,
-        agent=str(label.columns["agent"]),
+        id=label.id if label is not None else key.partition(".")[0],
+        name=label.name if label is not None else key,
+        project=label.project if label is not None else "",
+        agent=str(label.columns.get("agent", "")) if label is not None else "",
         state=entry["state"],
         pid=entry["pid"],
         shim=shim,
-        key=entry["key"],
+        key=key,
         tty=entry["tty"],
-        argv=label.argv,
+        argv=label.argv if label is not None else [],
     )
 
 

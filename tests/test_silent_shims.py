@@ -15,6 +15,7 @@ import pytest
 
 from stratavore.errors import Degraded, TimedOut
 from stratavore.model import Runner
+from stratavore.shims import SpawnRequest
 from stratavore.shims.link import Link
 from stratavore.store import runs
 from tests.house import House, is_alive, living, quick, until
@@ -108,6 +109,18 @@ async def test_a_rescue_reaches_the_others_and_names_the_silent(spread: House) -
         assert is_alive(held.pid)
     done = await asyncio.to_thread(rescue, spread, "list", "--json")
     assert (done.returncode, [runner["id"] for runner in json.loads(done.stdout)]) == (0, [held.id])
+
+
+async def test_a_rescue_shows_and_ends_what_has_a_label_that_nobody_can_read(house: House) -> None:
+    [shim] = await house.context.shims.reserve(1)
+    argv, env = ["sh", "-c", "exec sleep 1000"], {"PATH": os.environ["PATH"]}
+    spawned = await house.context.shims.spawn(shim, SpawnRequest("strange.1", "nonsense", argv, env, "/"))
+    done = await asyncio.to_thread(rescue, house, "list")
+    assert "strange.1" in done.stdout
+    assert str(spawned.pid) in done.stdout
+    done = await asyncio.to_thread(rescue, house, "kill", "strange.1")
+    assert done.returncode == 0, done.stderr
+    await until(lambda: not is_alive(spawned.pid))
 
 
 def rescue(house: House, *argv: str) -> "subprocess.CompletedProcess[str]":
