@@ -156,12 +156,17 @@ def stop_unasked(
     *,
     instead_of: Collection[Desired],
     now: datetime,
-) -> None:
-    """A limit ends the run for good, unless it has ended already, or a person wished otherwise in the meantime."""
+) -> bool:
+    """A limit ends the run for good, unless it has ended already, or a person wished otherwise in the meantime.
+
+    Returns whether it does.
+    """
     if runs.get(tx, runner.key).state in FINAL:
-        return
-    if runners.want_unasked(tx, runner.id, Desired.STOPPED, instead_of=instead_of):
-        ask_stop(tx, runner, reason, actor=ACTOR, now=now)
+        return False
+    if not runners.want_unasked(tx, runner.id, Desired.STOPPED, instead_of=instead_of):
+        return False
+    ask_stop(tx, runner, reason, actor=ACTOR, now=now)
+    return True
 
 
 def begin_again(tx: Tx, runner: supervision.Supervised, shim: str, *, now: datetime) -> bool:

@@ -312,10 +312,10 @@ class Supervisor:
 
     async def _stop_overtime(self, row: Supervised, seen: Seen) -> None:
         now, instead_of = self._context.clock.now(), (Desired.RUNNING, Desired.PAUSED)
-        await self._context.write(
+        if await self._context.write(
             lambda tx: booking.stop_unasked(tx, row, EndReason.MAX_TIME, instead_of=instead_of, now=now)
-        )
-        self.wake([row.id])
+        ):  # else the row is as it was, and would be found overtime again and again
+            self.wake([row.id])
 
     async def _start_again(self, row: Supervised, seen: Seen) -> None:
         await self._spawning.begin_again(row)

@@ -482,6 +482,27 @@ class TestAdoption:
         book_end(books, row)
         assert books.slots() == 0
 
+    @pytest.mark.parametrize("wish", [Desired.RUNNING, Desired.STOPPED])
+    def test_a_run_newer_than_the_database_ends_what_was_to_come_before_it(self, books: Books, wish: Desired) -> None:
+        """An older backup was restored: there the runner was to begin again, or to stop, and its next run lives."""
+        row = books.runner_in(State.RUNNING, restart_policy=RestartPolicy.ALWAYS)
+        book_end(books, row)
+        assert books.supervised(row.id).retry_at_boottime is not None
+        books.do(lambda tx: runners.want(tx, row.id, wish, then_start=True))
+        label = Label.read(books.label(row))
+        newer = Label(row.id, row.name, row.project, "/p", 2, "shim2", label.columns, []).write()
+        books.do(lambda tx: booking.adopt(tx, newer, PROCESS, MOMENT))
+        row = books.supervised(row.id)
+        assert (row.desired, row.then_start, row.retry_at_boottime, row.retry_boot_id) == ("running", False, None, None)
+        assert books.shown(row.id).state == "running"
+        assert books.slots() == 1
+
+    def test_a_label_of_an_older_daemon_tells_less(self, books: Books) -> None:
+        told = msgspec.json.decode(self.forgotten(books))
+        del told["argv"]
+        taken = books.do(lambda tx: booking.adopt(tx, msgspec.json.encode(told).decode(), PROCESS, MOMENT))
+        assert taken == told["id"]
+
     def forgotten(self, books: Books, **columns: Any) -> str:
         """The label of a runner that is in the database no more."""
         row = books.runner(**columns)

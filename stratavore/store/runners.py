@@ -228,14 +228,17 @@ def revive(tx: Tx, runner: Supervised) -> None:
 
 
 def lives_after_all(tx: Tx, runner_id: str) -> None:
-    """A run of it lives, though it had ended as far as was known: it holds a slot again, over quota or not."""
+    """A later run of it than was known lives: it holds a slot, over quota or not; what was to come first is past."""
     row = tx.one("SELECT name, project_id, alive FROM runners WHERE id = ?", (runner_id,))
-    if row["alive"]:
-        return
-    projects.book_slot(tx, row["project_id"])
+    name = row["name"]
+    if not row["alive"]:
+        projects.book_slot(tx, row["project_id"])
+        name = name_to_adopt(tx, name, runner_id)
     tx.execute(
-        "UPDATE runners SET alive = 1, desired = 'running', name = ? WHERE id = ?",
-        (name_to_adopt(tx, row["name"], runner_id), runner_id),
+        "UPDATE runners SET desired = CASE WHEN alive = 1 AND desired = 'paused' THEN desired ELSE 'running' END,"
+        " name = ?, then_start = 0, retry_at = NULL, retry_at_boottime = NULL, retry_boot_id = NULL, alive = 1"
+        " WHERE id = ?",
+        (name, runner_id),
     )
 
 
