@@ -16,13 +16,14 @@ from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
 from stratavore.label import Label, Process
+from stratavore.lifecycle import State
 from stratavore.model import ShimId
 from stratavore.paths import HOME_VARIABLE
 from stratavore.remnants import SharedScan, end_processes
 from stratavore.runner_files import read_environment, write_files
 from stratavore.shim.client import MARKER, Refused
 from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
-from stratavore.store import runners, supervision
+from stratavore.store import runners, runs, supervision
 from stratavore.store.database import Tx
 from stratavore.store.supervision import Recipe, Supervised
 
@@ -53,7 +54,10 @@ class Spawning:
             ShimGone: its shim does not answer, or is dead, which is told separately and judges the run.
         """
         async with self._room:
-            await self._spawn(row)
+            if runs.get(self._context.rows, row.key).state is State.STARTING:
+                await self._spawn(row)
+            else:  # it was stopped while it waited: the supervisor books that, and frees its place
+                self._context.wake([row.id])
 
     async def _spawn(self, row: Supervised) -> None:
         recipe = supervision.get_recipe(self._context.rows, row.id)

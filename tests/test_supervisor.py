@@ -3,19 +3,23 @@
 What is planned is in test_planning.py, what becomes of wishes in test_verbs_*.py.
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from stratavore.agents import AGENTS, Agent, Start, Traces
+from stratavore.agents.shell import Shell
 from stratavore.clock import iso
 from stratavore.lifecycle import Cause
 from stratavore.model import Desired, EndReason, Runner, ShimId
+from stratavore.sampling import Sampling
 from stratavore.shim.client import MARKER
-from stratavore.shims import SpawnRequest
+from stratavore.shims import Part, SpawnRequest
 from stratavore.shims.link import Link
 from stratavore.spawning import Spawning
 from stratavore.store import projects, runners, runs, supervision
@@ -32,6 +36,18 @@ async def narrow(tmp_path: Path) -> AsyncIterator[House]:
     async with living(tmp_path / "state", quick(shim={"runners_per_shim": 1})) as house:
         await house.project("p")
         yield house
+
+
+class Faulty(Shell):
+    """An agent whose files are other than its adapter was made for."""
+
+    name = "faulty"
+
+    def find_session(self, start: Start, traces: Traces) -> str | None:
+        raise RecursionError
+
+    def succeeded(self, exit_code: int, *, tty: bool, output_tail: str) -> bool:
+        raise RecursionError
 
 
 def supervisor_of(house: House) -> Supervisor:
@@ -114,6 +130,26 @@ class TestPlaces:
         assert (await narrow.over("early")).state == "terminated"
         await self.is_free(narrow, shim)
 
+    async def test_when_it_was_stopped_while_it_waited_for_its_turn(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("stratavore.spawning._AT_ONCE", 1)
+        async with living(tmp_path / "state", quick(shim={"runners_per_shim": 2})) as house:
+            await house.project("p")
+            [shim] = await house.context.shims.reserve(1)
+            house.context.shims.release(shim)
+            os.kill(pid_of(house, shim), signal.SIGSTOP)
+            try:
+                first, waiting = await house.launch("p"), await house.launch("p")
+                await until(lambda: supervisor_of(house)._busy.keys() == {first.id, waiting.id})
+                await house.ask("stop_runners", waiting.id)
+            finally:
+                os.kill(pid_of(house, shim), signal.SIGCONT)
+            await house.reaches(first.id, "running")
+            assert (await house.over(waiting.id)).state == "terminated"
+            assert "runner.started" not in house.told(waiting.id)
+            await self.is_free(house, shim)
+
     async def is_free(self, house: House, shim: ShimId) -> None:
         assert shim_of(house, await house.running("p")) == shim
 
@@ -188,6 +224,33 @@ class TestWhatCannotBeRead:
         assert (await house.over(lost.id)).state == "lost"
         assert (await house.over(ended.id)).state == "lost"
         assert house.paths.shim(shim).exists(), "what could not be booked is still there"
+
+    async def test_a_label_of_a_known_one_that_ended(self, house: House, caplog: pytest.LogCaptureFixture) -> None:
+        await house.project("p")
+        [shim] = await house.context.shims.reserve(1)
+        await smuggle(house, "strange", "read line; exit 0", shim=shim)
+        await intend(house, "strange", shim)
+        await house.ask("reconcile")
+        assert (await house.reaches("strange", "running")).argv == []
+        await house.context.shims.kill("strange.1", by="tester")
+        assert (await house.over("strange")).state == "terminated"
+        assert "what a run left could not be looked at" in caplog.messages
+
+    async def test_what_an_agent_says(
+        self, house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """Its adapter fails: nobody says that it did well, and it has a heartbeat and an end all the same."""
+        monkeypatch.setitem(cast("dict[str, Agent]", AGENTS), "faulty", Faulty())
+        await house.project("p")
+        runner, other = await house.running("p", "read line", agent="faulty"), await house.running("p")
+        await Sampling(house.context).look()
+        for each in (runner, other):
+            assert (await house.get(each.id)).rss_bytes is not None
+        assert "the files of an agent could not be looked at" in caplog.messages
+        await house.context.shims.send(f"{runner.id}.1", [Part(b"\r")])
+        ended = await house.over(runner.id)
+        assert (ended.state, ended.exit_code) == ("failed", 0)
+        assert "what a run left could not be looked at" in caplog.messages
 
     async def test_a_row(self, house: House, caplog: pytest.LogCaptureFixture) -> None:
         await house.project("p")
@@ -278,6 +341,16 @@ class TestWhatFails:
                 assert caplog.messages.count("will retry") == 1
             finally:
                 os.kill(shim, signal.SIGCONT)
+
+    async def test_one_that_is_overtime_and_cannot_be_stopped_is_looked_at_once(self, house: House) -> None:
+        """Its row says that it was stopped, which its run does not know of."""
+        await house.project("p")
+        runner = await house.running("p", max_seconds=1000.0)
+        await house.wish("UPDATE runners SET desired = 'stopped', max_seconds = 0.001 WHERE id = ?", runner.id)
+        supervisor = supervisor_of(house)
+        supervisor.wake([runner.id])
+        await asyncio.wait_for(supervisor.settle(), 5)
+        assert (await house.get(runner.id)).state == "running"
 
     async def test_there_is_one_alarm_for_a_runner(self, house: House) -> None:
         """However often it is looked at: else each look would leave one, which brings the next look."""
