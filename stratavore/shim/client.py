@@ -31,7 +31,7 @@ class Refused(Exception):
     """The shim answered with an error.
 
     Codes: `version`, `invalid`, `not_found`, `ended`, `forbidden`, `busy` (detail: `pid` of the writer),
-    `input_full`, `spawn_failed` (detail: `errno`); of a zygote also `fork_failed` and `stopped`.
+    `input_full`, `spawn_failed` (detail: `errno`), `internal`; of a zygote also `fork_failed` and `stopped`.
     """
 
     def __init__(self, error: Json) -> None:
@@ -76,7 +76,7 @@ def replay(journal: Path) -> list[ExitRecord]:
     """The exits of a dead shim that nobody acknowledged, in their order; none if it never got as far as a journal."""
     try:
         data = journal.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
     found, at, sequence = [], 0, None
     while at + HEADER.size <= len(data):

@@ -54,7 +54,7 @@ def is_locked(path: StrPath) -> bool:
     """Whether somebody holds the lock; probed with a shared lock that is dropped at once."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # a stray file holds nothing
         return False
     try:
         return not _flock(fd, fcntl.LOCK_SH)

@@ -88,8 +88,14 @@ class Zygote(Server):
     def _fork(self, peer: Peer, request: Json) -> None:
         if not _SHIM.fullmatch(request["shim"]):
             raise Refusal("invalid", f"{request['shim']!r} cannot be the id of a shim")
-        reading, writing = os.pipe()
-        pid = os.fork()
+        ends: tuple[int, ...] = ()
+        try:
+            ends = reading, writing = os.pipe()
+            pid = os.fork()
+        except OSError as problem:
+            for end in ends:
+                os.close(end)
+            raise Refusal("fork_failed", f"the zygote cannot fork: {problem.strerror}") from None
         if not pid:
             self._become_shim(request["shim"], writing)
         os.close(writing)

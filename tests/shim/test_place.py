@@ -10,6 +10,7 @@ def test_who_lives_is_known_by_its_lock_and_its_pid(tmp_path: Path) -> None:
     held = place.settle(str(tmp_path / "a"))
     assert place.living(tmp_path) == {"a": os.getpid()}
     os.close(held)
+    (tmp_path / "stray").touch()
     assert place.living(tmp_path) == {}
 
 

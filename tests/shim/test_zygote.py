@@ -340,6 +340,33 @@ async def test_without_descriptors_new_peers_wait_and_nothing_spins(house: House
     (await waiting).close()
 
 
+async def test_a_zygote_that_cannot_fork_says_so_and_can_later(house: House) -> None:
+    await house.run("a.1", "read x")
+    [pid] = house.pids("zygotes")
+    connection = connect(next(house.paths.zygotes.iterdir()))
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    used = len(names(Path(f"/proc/{pid}/fd")))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used, hard))
+    with pytest.raises(Refused, match="Too many open files") as refused:
+        connection.request("fork", shim="another")
+    assert refused.value.code == "fork_failed"
+    assert len(names(Path(f"/proc/{pid}/fd"))) == used
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert connection.request("fork", shim="another")["pid"]
+    connection.close()
+
+
+async def test_a_stray_file_among_the_shims_is_no_shim(tmp_path: Path) -> None:
+    shims = tmp_path / "state" / "shims"
+    shims.mkdir(parents=True)
+    (shims / "stray").touch()
+    async with House(tmp_path / "state") as house:
+        await house.run("a.1", "exit 3")
+        assert (await house.ended("a.1")).exit_code == 3
+        assert house.gone == [ShimId("stray")]
+        assert await house.shims.replay(ShimId("stray")) == []
+
+
 async def test_a_shim_is_forked_under_a_new_name_only(house: House) -> None:
     await house.run("a.1", "read x")
     connection = connect(next(house.paths.zygotes.iterdir()))
