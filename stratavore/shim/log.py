@@ -16,6 +16,7 @@ from stratavore.shim.kernel import punch_hole
 
 _PAGE = 4096
 _LONG_SIDECAR = 1 << 18
+_MAX_PUNCH = 1 << 24
 _MODE = re.compile(rb"\x1b(\[\?[\d;]+[hl]|\[[<>=][\d;]*u|\[!p|[c=>])")
 _APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
 
@@ -108,16 +109,20 @@ class Log:
         return written == len(data)
 
     def _punch(self) -> None:
-        head = (self.size - self._cap) // _PAGE * _PAGE
-        fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        head = min((self.size - self._cap) // _PAGE * _PAGE, self.head + _MAX_PUNCH)
+        fd = -1
         try:
+            fd = os.open(f"/proc/self/fd/{self._fd}", os.O_RDWR | os.O_CLOEXEC)  # so also a log that was deleted
             # A sequence that begins before the new head counts, so read a little beyond.
             self._modes = modes_after(self._modes, os.pread(fd, head - self.head + 32, self.head), head - self.head)
             if not punch_hole(fd, self.head, head - self.head):
                 self._cap = 1 << 62  # this file system keeps everything
                 return
+        except OSError:  # the next bytes try again
+            return
         finally:
-            os.close(fd)
+            if fd >= 0:
+                os.close(fd)
         self.head = head
         modes = " ".join(mode.decode("ascii") for mode in self._modes)
         self._note(f"head {time.time_ns() // 1_000_000} {head} {modes}".rstrip())

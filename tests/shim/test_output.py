@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import shutil
 import subprocess
 import time
@@ -14,7 +15,7 @@ from stratavore.shim.client import read_sidecar
 from stratavore.shim.log import Log, modes_after
 from stratavore.shim.queries import ANSWERS, answer
 from stratavore.shims import Part
-from tests.shim.harness import House, request, until
+from tests.shim.harness import House, is_alive, request, until
 
 FLOOD_BYTES = 200_000_000
 
@@ -86,6 +87,32 @@ async def test_logs_that_are_removed_are_no_trouble(house: House) -> None:
     assert house.output("b.1") == b"there\r\n"
     await house.shims.kill("a.1", by="tester")
     await house.ended("a.1")
+
+
+async def test_a_shim_without_descriptors_reads_on(house: House) -> None:
+    """Beyond the cap it opens the log once more, to punch its head out."""
+    await house.run("a.1", "read x; head -c 3000000 /dev/zero; exit 4", log_cap_bytes=1 << 20)
+    pid = house.shim_pid("a.1")
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), hard))
+    await house.shims.send("a.1", [Part(b"\r")])
+    record = await house.ended("a.1")
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert record.exit_code == 4
+    assert record.output_bytes == len(b"\r\n") + 3_000_000
+
+
+async def test_a_deleted_log_keeps_to_its_cap(house: House) -> None:
+    spawned = await house.run("a.1", "read x; head -c 20000000 /dev/zero; read x; exit 4", log_cap_bytes=1 << 20)
+    log, pid = house.log("a.1"), house.shim_pid("a.1")
+    [kept] = [path for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink() and os.readlink(path) == str(log)]
+    log.unlink()
+    await house.shims.send("a.1", [Part(b"\r")])
+    await until(lambda: kept.stat().st_size >= 20_000_000)
+    assert kept.stat().st_blocks * 512 < 2 << 20
+    assert is_alive(spawned.pid)
+    await house.shims.send("a.1", [Part(b"\r")])
+    assert (await house.ended("a.1")).exit_code == 4
 
 
 @pytest.fixture
