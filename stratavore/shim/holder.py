@@ -7,7 +7,6 @@ Rule 4: it ends when there is no run, no peer, and a minute has passed; with una
 """
 
 import errno
-import json
 import os
 import re
 import signal
@@ -22,12 +21,13 @@ from stratavore.shim.log import Log
 from stratavore.shim.loop import Loop, Operation, Peer, Refusal, Server
 from stratavore.shim.record import ExitRecord
 from stratavore.shim.run import Run
-from stratavore.shim.wire import Json
+from stratavore.shim.wire import Json, encode
 
 _IDLE_SECONDS = 60.0
 _TICK_SECONDS = 1.0
 _MAX_INPUT = 1 << 20
 _HOLD_INPUT = 1 << 16
+_MAX_LABEL = 1 << 19  # as JSON; half a frame, so that whatever tells of the run fits into one
 _RECORD_BYTES = 1024  # of a record in the journal, without its label
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _LOOKING = {"hello", "ping", "list", "survivors", "attach", "seen"}
@@ -132,7 +132,9 @@ class Holder(Server):
         key = request["key"]
         if not _KEY.fullmatch(key):
             raise Refusal("invalid", f"{key!r} cannot be the key of a run")
-        room = len(json.dumps(request["label"])) + _RECORD_BYTES
+        room = len(encode(request["label"])) + _RECORD_BYTES
+        if room > _MAX_LABEL:
+            raise spawn_failed(errno.E2BIG, f"a label of {room} bytes is too long; shorten the prompt or the arguments")
         try:
             self._journal.promise(room)
         except OSError as problem:
@@ -162,21 +164,20 @@ class Holder(Server):
         except OSError as problem:
             raise spawn_failed(problem.errno or errno.EIO, f"{self._logs}/{key}: {problem.strerror}") from None
 
-    def _list(self, peer: Peer, request: Json) -> Json:
+    def _list(self, peer: Peer, request: Json) -> None:
         """All runs, or that of one `key`; without their labels if `brief`: these are most of it."""
+        entries: list[Json] = [{"key": record.key, "record": record._asdict()} for record in self._ended.values()]
         for key, run in self.runs.items():
             if request.get("key", key) == key:
                 about = {"key": key, "pid": run.pid, "start_time": run.start_time, "state": run.state,
                          "started_at": run.started_at, "output_bytes": run.log.size, "tty": run.is_tty}  # fmt: skip
-                peer.answer(request, {"entry": about if request.get("brief") else {**about, "label": run.label}})
-        for record in self._ended.values():
-            peer.answer(request, {"entry": {"key": record.key, "record": record._asdict()}})
-        return {}
+                entries.append(about if request.get("brief") else {**about, "label": run.label})
+        peer.pour([{"id": request["id"], "entry": entry} for entry in entries])
+        peer.answer(request, {"ok": True})
 
     def _subscribe(self, peer: Peer, request: Json) -> Json:
         self._subscribers.add(peer)
-        for record in self._ended.values():
-            peer.send({"event": "exited", "key": record.key, "record": record._asdict()})
+        peer.pour([_exited(record) for record in self._ended.values()])
         return {}
 
     def _ack(self, peer: Peer, request: Json) -> Json:
@@ -289,7 +290,7 @@ class Holder(Server):
         del self.runs[run.key]
         self._ended[run.key] = record
         for peer in self._subscribers | run.viewers.keys():
-            peer.send({"event": "exited", "key": run.key, "record": record._asdict()})
+            peer.send(_exited(record))
         if run.writer is not None:
             run.writer.hold(False)
         self._rest()
@@ -375,6 +376,10 @@ class Holder(Server):
 
 def _runner(request: Json) -> str:
     return str(request["key"]).rpartition(".")[0]
+
+
+def _exited(record: ExitRecord) -> Json:
+    return {"event": "exited", "key": record.key, "record": record._asdict()}
 
 
 def _gone(key: str) -> Refusal:

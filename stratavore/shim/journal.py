@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from stratavore.shim.loop import Loop, complain
+from stratavore.shim.loop import Loop, complain, guarded
 from stratavore.shim.record import ACKED_AT, ExitRecord, entry
 
 _STRETCH = 1 << 18
@@ -27,7 +27,7 @@ class Disk:
         self._done: deque[Work] = deque()
         self._ask = os.eventfd(0, os.EFD_CLOEXEC)
         self._tell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        loop.watch(self._tell, self._finished)
+        loop.watch(self._tell, self._finished, is_vital=True)
 
     def start(self) -> None:
         """Only after the fork: the zygote never has a thread."""
@@ -70,7 +70,7 @@ class Disk:
     def _finished(self, _events: int) -> None:
         os.eventfd_read(self._tell)
         while self._done:
-            self._done.popleft()()
+            guarded(self._done.popleft())
 
 
 class Journal:
@@ -135,7 +135,7 @@ class Journal:
         batch = self._batch
         self._flush()
         for _, _, then in batch:
-            then()
+            guarded(then)
 
     def _mark_acked(self, place: int) -> None:
         os.pwrite(self._fd, b"\1", place)

@@ -1,6 +1,7 @@
 """One epoll loop with timers, and the peers that talk to it: what shim and zygote have in common.
 
 Rule 1: nothing here blocks. A peer that does not read gets its events later, and is dropped when too much waits.
+A long answer is poured: it goes out as the peer reads it, and until then the peer is served nothing else.
 Rule 2: a peer of another uid is refused before a byte of it is parsed; garbage closes that peer only.
 Rule 3: a bug in one callback ends that callback, not the process that others live in.
 Rule 4: without descriptors for a new peer the listener rests for a second; no busy loop.
@@ -15,11 +16,12 @@ import socket
 import struct
 import sys
 import time
-from collections.abc import Callable, Mapping, Set
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Set
 
 from stratavore.shim import place
 from stratavore.shim.kernel import ancestors
-from stratavore.shim.wire import INPUT, PROTOCOL, SPOKEN, Decoder, Json, WireError, common_version, control
+from stratavore.shim.wire import INPUT, PROTOCOL, SPOKEN, Decoder, Json, common_version, control
 
 Operation = Callable[["Peer", Json], Json | None]
 
@@ -27,6 +29,8 @@ RESETTABLE = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 _MAX_PEERS = 256
 _MAX_UNREAD = 8 << 20
+_MAX_POURED = 1 << 14
+_PIECE_BYTES = 1 << 16
 _RECEIVED_BYTES = 1 << 13
 
 
@@ -36,6 +40,16 @@ def complain(text: str) -> None:
         os.write(2, f"{time.strftime('%FT%TZ', time.gmtime())} pid {os.getpid()}: {text}\n".encode())
     except OSError:
         pass
+
+
+def guarded(callback: Callable[..., object], *args: object) -> bool:
+    """Call it; a bug in it is told in the log and ends nothing else. Whether there was none."""
+    try:
+        callback(*args)
+    except Exception:  # the runners must outlive it
+        sys.excepthook(*sys.exc_info())
+        return False
+    return True
 
 
 def prepare_signals() -> None:
@@ -62,15 +76,19 @@ class Loop:
     def __init__(self, on_signal: Callable[[bytes], None]) -> None:
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._vital: set[int] = set()
         self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._tickets = itertools.count()
         self._on_signal = on_signal
         self._signals, wakeup = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(wakeup, warn_on_full_buffer=False)
-        self.watch(self._signals, self._signalled)
+        self.watch(self._signals, self._signalled, is_vital=True)
 
-    def watch(self, fd: int, callback: Callable[[int], None], events: int = READ) -> None:
+    def watch(self, fd: int, callback: Callable[[int], None], events: int = READ, *, is_vital: bool = False) -> None:
+        """Call back when it is ready; after a bug in the callback no more, unless all the others depend on it."""
         self._callbacks[fd] = callback
+        if is_vital:
+            self._vital.add(fd)
         self._epoll.register(fd, events)
 
     def change(self, fd: int, events: int) -> None:
@@ -88,19 +106,12 @@ class Loop:
         """Wait for something to happen and serve all of it."""
         wait = max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else -1
         for fd, events in self._epoll.poll(wait):
-            if callback := self._callbacks.get(fd):  # an earlier one of this turn may have closed it
-                try:
-                    callback(events)
-                except Exception:  # a bug; the runners must outlive it
-                    sys.excepthook(*sys.exc_info())
-                    if fd != self._signals:
-                        self.forget(fd)
+            callback = self._callbacks.get(fd)  # an earlier one of this turn may have closed it
+            if callback and not guarded(callback, events) and fd not in self._vital:
+                self.forget(fd)
         now = time.monotonic()
         while self._timers and self._timers[0][0] <= now:
-            try:
-                heapq.heappop(self._timers)[2]()
-            except Exception:
-                sys.excepthook(*sys.exc_info())
+            guarded(heapq.heappop(self._timers)[2])
 
     def _signalled(self, _events: int) -> None:
         self._on_signal(os.read(self._signals, 4096))
@@ -117,6 +128,7 @@ class Peer:
         self._server, self._loop, self._sock = server, server.loop, sock
         self._decoder = Decoder()
         self._unsent = bytearray()
+        self._poured: deque[Json] = deque()
         self._held = False
         self._events = READ
         self._loop.watch(sock.fileno(), self._ready)
@@ -125,11 +137,19 @@ class Peer:
         """Queue a message; what the socket does not take now goes out when the peer has read."""
         if not self.is_open:
             return
-        self._unsent += control(message)
+        if self._poured:
+            self._poured.append(message)
+        else:
+            self._unsent += control(message)
         self._flush()
-        if len(self._unsent) > _MAX_UNREAD:
+        if len(self._unsent) > _MAX_UNREAD or len(self._poured) > _MAX_POURED:
             self._held = True  # serve nothing more of it
             self._loop.later(0, self.close)  # not now: the caller may be walking over its peers
+
+    def pour(self, messages: Iterable[Json]) -> None:
+        """Send them one by one as it reads, for together they may be more than may wait for it."""
+        self._poured.extend(messages)
+        self._flush()
 
     def answer(self, request: Json, reply: Json) -> None:
         """The answer to a request that wants one."""
@@ -142,7 +162,7 @@ class Peer:
             self._held = held
             self._register()
             if not held:
-                self._loop.later(0, lambda: self._take(b""))
+                self._loop.later(0, self._go_on)
 
     def close(self) -> None:
         if self.is_open:
@@ -152,19 +172,37 @@ class Peer:
             self._server.gone(self)
 
     def _register(self) -> None:
-        events = READ * (not self._held) | WRITE * bool(self._unsent)
+        events = READ * (not self._is_busy) | WRITE * bool(self._unsent)
         if events != self._events:
             self._events = events
             self._loop.change(self._sock.fileno(), events)
 
+    @property
+    def _is_busy(self) -> bool:
+        return self._held or bool(self._poured)
+
     def _flush(self) -> None:
+        was_pouring = bool(self._poured)
         try:
-            del self._unsent[: self._sock.send(self._unsent)]
+            while self._fill():
+                del self._unsent[: self._sock.send(self._unsent)]
         except BlockingIOError:
             pass
         except OSError:  # it is gone; what it sent before is still to be read, and ends with its end
             self._unsent.clear()
+            self._poured.clear()
         self._register()
+        if was_pouring and not self._is_busy:
+            self._loop.later(0, self._go_on)
+
+    def _fill(self) -> bool:
+        while self._poured and len(self._unsent) < _PIECE_BYTES:
+            self._unsent += control(self._poured.popleft())
+        return bool(self._unsent)
+
+    def _go_on(self) -> None:
+        if self.is_open and not self._is_busy:
+            self._take(b"")
 
     def _ready(self, events: int) -> None:
         if events & WRITE:
@@ -188,22 +226,24 @@ class Peer:
                     self._server.type_in(self, payload)
                 else:
                     self._serve(payload)
-                if self._held or not self.is_open:
+                if self._is_busy or not self.is_open:
                     return
-        except WireError as problem:
-            complain(f"closing the peer with pid {self.pid}: {problem}")
+        except Exception as problem:  # no frame, or a bug over what was typed
+            complain(f"closing the peer with pid {self.pid}: {problem!r}")
             self.close()
 
     def _serve(self, request: Json) -> None:
         try:
             reply = self._server.serve(self, request)
+            if reply is not None:
+                self.answer(request, {"ok": True, **reply})
         except Refusal as refusal:
             self.answer(request, {"error": refusal.error})
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as problem:
             self.answer(request, {"error": {"code": "invalid", "text": f"malformed request: {problem!r}"}})
-        else:
-            if reply is not None:
-                self.answer(request, {"ok": True, **reply})
+        except Exception as problem:  # a bug, or a resource that is short
+            sys.excepthook(*sys.exc_info())
+            self.answer(request, {"error": {"code": "internal", "text": f"this request failed: {problem!r}"}})
 
 
 class Server:
@@ -225,7 +265,7 @@ class Server:
         self._table = {"hello": self._hello, "ping": lambda peer, request: {}, **operations}
         self._for_runners = for_runners
         self._options = options
-        loop.watch(listener.fileno(), self._accept)
+        loop.watch(listener.fileno(), self._accept, is_vital=True)
 
     def about(self) -> Json:
         """What `hello` tells besides the version."""

@@ -5,10 +5,11 @@ Rule 2: the sequence counts up by one. What follows the newest entry (zeros, a t
 journal began again at its start) breaks it, and there a replay ends.
 """
 
-import json
 import struct
 import zlib
 from typing import Any, NamedTuple
+
+from stratavore.shim.wire import encode
 
 HEADER = struct.Struct(">IIB")
 ACKED_AT = 8
@@ -45,5 +46,5 @@ class ExitRecord(NamedTuple):
 
 def entry(sequence: int, record: ExitRecord) -> bytes:
     """One entry of a journal."""
-    payload = json.dumps({"n": sequence, "record": record._asdict()}).encode()
+    payload = encode({"n": sequence, "record": record._asdict()})
     return HEADER.pack(len(payload), zlib.crc32(payload), 0) + payload

@@ -21,7 +21,7 @@ MAX_FRAME = 1 << 20
 CONTROL = ord("J")
 INPUT = ord("I")
 _HEADER = struct.Struct(">IB")
-_encode = json.JSONEncoder(separators=(",", ":")).encode
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 class WireError(Exception):
@@ -39,9 +39,15 @@ def frame(kind: int, payload: bytes) -> bytes:
     return _HEADER.pack(len(payload), kind) + payload
 
 
+def encode(value: object) -> bytes:
+    """JSON as short as the daemon writes it: what has arrived in a frame can be told again in one. Half of a surrogate
+    pair, which UTF-8 has not, becomes an escape, as JSON writes it."""
+    return _encode(value).encode(errors="backslashreplace")
+
+
 def control(message: Json) -> bytes:
-    """The CONTROL frame of one message."""
-    return frame(CONTROL, _encode(message).encode())
+    """The CONTROL frame of one message. Raises WireError, as `frame` does."""
+    return frame(CONTROL, encode(message))
 
 
 def common_version(theirs: Sequence[int]) -> int | None:

@@ -2,16 +2,18 @@
 
 import asyncio
 import os
+import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from stratavore.shim.client import OBSERVER, WRITER, Connection, Json, Refused, reach
-from stratavore.shim.wire import CONTROL, INPUT, control, frame
+from stratavore.shim.wire import CONTROL, INPUT, Decoder, control, frame
 from stratavore.shims import Part
-from tests.shim.harness import House, is_alive, until
+from tests.shim.harness import House, at_once, is_alive, until
 
 Attach = Callable[..., tuple[Connection, Json]]
 
@@ -164,13 +166,62 @@ async def test_a_client_that_never_reads_costs_nobody_anything(house: House) -> 
 
 async def test_a_client_that_only_asks_is_dropped(house: House) -> None:
     """Eight megabytes of answers wait for it, and no more."""
-    await house.run("a.1", "read x", label="x" * 500_000)
+    await house.run("a.1", "read x")
     greedy = reach(house.paths.shim(house.places["a.1"]))
-    greedy.sendall(control({"op": "hello", "id": 1, "versions": [1]}))
     with pytest.raises(ConnectionError):
-        greedy.sendall(b"".join(control({"op": "list", "id": number}) for number in range(2, 10_000)))
+        greedy.sendall(b"".join(control({"op": "x" * 500_000, "id": number}) for number in range(40)))
     assert set(await house.holdings()) == {"a.1"}
     greedy.close()
+
+
+async def test_a_client_that_only_asks_for_long_answers_is_served_when_it_reads(house: House) -> None:
+    await house.run("a.1", "read x", label="x" * 500_000)
+    greedy = reach(house.paths.shim(house.places["a.1"]))
+    greedy.sendall(control({"op": "hello", "id": 0, "versions": [1]}))
+    greedy.sendall(b"".join(control({"op": "list", "id": number}) for number in range(1, 41)))
+    assert set(await house.holdings()) == {"a.1"}
+    decoder = Decoder()
+    answered: list[int] = []
+    while len(answered) < 41:
+        data = await asyncio.to_thread(greedy.recv, 1 << 18)
+        assert data, "it was dropped"
+        answered += [message["id"] for _, message in decoder.feed(data) if "ok" in message]
+    assert answered == list(range(41))
+    greedy.close()
+
+
+async def test_what_is_held_may_be_more_than_may_wait_for_a_client(tmp_path: Path) -> None:
+    """Twice ten megabytes of labels, of runs that live and of ends that nobody has acked."""
+    keys = [f"r{number}.1" for number in range(20)]
+    async with House(tmp_path / "state", runners_per_shim=20) as house:
+        await at_once(*(house.run(key, "read x", label="x" * 500_000) for key in keys))
+        assert len(set(house.places.values())) == 1
+        connection = house.connect(keys[0])
+        assert len((await asyncio.to_thread(connection.request, "list"))["entries"]) == 20
+        for key in keys:
+            await house.shims.kill(key, by="tester")
+        await until(lambda: len(house.exits) == 20)
+        assert len((await asyncio.to_thread(connection.request, "list"))["entries"]) == 20
+        connection.close()
+        house.exits.clear()
+        await house.reopen()
+        await until(lambda: len(house.exits) == 20)
+
+
+async def test_a_request_that_fails_for_want_of_a_descriptor_is_answered_and_may_be_made_again(house: House) -> None:
+    await house.run("a.1", "read x")
+    pid = house.shim_pid("a.1")
+    connection = Connection(reach(house.paths.shim(house.places["a.1"])))
+    with pytest.raises(Refused, match="hello"):
+        connection.request("ping")  # now it was taken in
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (len(os.listdir(f"/proc/{pid}/fd")), hard))
+    with pytest.raises(Refused, match="Too many open files") as refused:
+        connection.request("hello", versions=[1])
+    assert refused.value.code == "internal"
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert connection.request("hello", versions=[1])["version"] == 1
+    connection.close()
 
 
 async def test_garbage_closes_the_peer_that_sent_it(house: House) -> None:

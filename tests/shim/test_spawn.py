@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from stratavore.model import ShimId
+from stratavore.shim.client import replay
 from stratavore.shims import ShimGone, SpawnFailed
 from tests.shim.harness import House, at_once, is_alive, request, until
 
@@ -121,6 +122,26 @@ async def test_what_cannot_be_executed_is_told_and_leaves_nothing(house: House, 
     await house.run("good.1", "pwd", cwd=str(tmp_path))
     assert (await house.ended("good.1")).exit_code == 0
     assert house.output("good.1") == f"{tmp_path}\r\n".encode()
+
+
+async def test_a_label_in_any_script_comes_back_whole(house: House) -> None:
+    label = "\N{SNOWMAN}" * 150_000
+    await house.run("a.1", "read x", label=label)
+    connection = house.connect("a.1")
+    [entry] = connection.request("list")["entries"]
+    connection.close()
+    assert entry["label"] == label
+    await house.shims.kill("a.1", by="tester")
+    assert (await house.ended("a.1")).label == label
+    [record] = replay(house.paths.shim(house.places["a.1"]) / "journal")
+    assert record.label == label
+
+
+async def test_a_label_that_could_not_be_told_again_is_refused(house: House) -> None:
+    with pytest.raises(SpawnFailed, match="shorten the prompt") as failed:
+        await house.run("a.1", "true", label="x" * 600_000)
+    assert failed.value.errno == errno.E2BIG
+    assert await house.holdings() == {}
 
 
 async def test_without_a_free_terminal_the_spawn_is_refused(house: House) -> None:
