@@ -113,7 +113,7 @@ class TestWhatNobodyKnows:
         await forgotten(house, runner)
         await forgotten(house, ended)
         before = traces_of(house, runner), traces_of(house, ended)
-        monkeypatch.setattr("stratavore.shims.fleet._ANSWER_SECONDS", 0.3)
+        monkeypatch.setattr("stratavore.shims.meeting._ANSWER_SECONDS", 0.3)
         [shim] = house.pids("shims")
         os.kill(shim, signal.SIGSTOP)
         try:

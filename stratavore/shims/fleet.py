@@ -1,19 +1,18 @@
 """All shims of this state directory, from the daemon's side: placing runs, asking about them, hearing of their ends."""
 
 import asyncio
-import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
 
 from stratavore.model import ShimId
 from stratavore.paths import Paths
 from stratavore.shim import client
 from stratavore.shim.client import ExitRecord, Json, Refused
 from stratavore.shims.link import Link
+from stratavore.shims.meeting import Meetings
 from stratavore.shims.nursery import Launcher, Nursery
 from stratavore.shims.requests import (
     Holding,
@@ -25,15 +24,16 @@ from stratavore.shims.requests import (
     SpawnFailed,
     SpawnRequest,
     Survey,
+    ZygoteFailed,
     part_message,
     step_message,
 )
 from stratavore.shims.shim import Shim
 
-_PING_SECONDS, _SILENT_SECONDS, _ANSWER_SECONDS = 4.0, 5.0, 5.0
+_PING_SECONDS = 4.0
 _SPARE_SECONDS = 60.0
 _MAX_PER_SHIM = 64
-_log = logging.getLogger(__name__)
+_FORK_TRIES = 2
 
 
 class Shims:
@@ -69,7 +69,6 @@ class Shims:
             raise ValueError(f"a shim holds 1 to {_MAX_PER_SHIM} runners, not {runners_per_shim}")
         self._paths = paths
         self._per_shim = runners_per_shim
-        self._on_exit, self._on_gone, self._on_health = on_exit, on_gone, on_health
         self._log_cap_bytes = log_cap_bytes
         options = {
             "start_argv": list(start_argv),
@@ -78,38 +77,34 @@ class Shims:
             "idle_seconds": idle_seconds,
         }
         self._nursery = Nursery(paths, options, launcher)
-        self._shims: dict[ShimId, Shim] = {}
-        self._places: dict[str, Shim] = {}
+        self._met = Meetings(paths, on_exit=on_exit, on_gone=on_gone, on_health=on_health)
         self._forking = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._is_closed = False
+        self._looking: asyncio.Task[None] | None = None
 
     # Life
 
     async def start(self) -> None:
-        """Have a zygote of this build, now or later (`problem` says why not now), and speak to every shim there is."""
+        """Have a zygote of this build, now or later (`problem` says why not now), and meet every shim there is.
+
+        Those that cannot be met at once are met later, as soon as that can be.
+        """
         for directory in (self._paths.shims, self._paths.zygotes, self._paths.logs):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         await self._nursery.open()
-        await asyncio.gather(*(self._meet(ShimId(name)) for name in sorted(os.listdir(self._paths.shims))))
-        self._spend(self._look_after())
+        await asyncio.gather(*(self._met.meet(ShimId(name)) for name in sorted(os.listdir(self._paths.shims))))
+        self._looking = asyncio.get_running_loop().create_task(self._look_after())
 
     async def close(self) -> None:
         """Disconnect. Touches no shim."""
-        self._is_closed = True
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
         await self._nursery.close()
-        for shim in self._shims.values():
-            if shim.link is not None:
-                shim.link.close()
-                shim.link = None  # what is still to be acked is told again to the next daemon
-        await asyncio.sleep(0)  # the transports close in the loop's next turn
+        await self._met.close()
 
     def health(self) -> dict[ShimId, str]:
         """`ok`, `unresponsive` or `incompatible`, of every shim that lives."""
-        return {shim.id: shim.health for shim in self._shims.values()}
+        return {shim.id: shim.health for shim in self._met.shims.values()}
 
     @property
     def problem(self) -> str | None:
@@ -118,14 +113,14 @@ class Shims:
 
     def pids(self) -> frozenset[int]:
         """The processes below which the runners live, those of shims that have not answered yet among them."""
-        met = {shim.id: shim.pid for shim in self._shims.values() if shim.pid}
+        met = {shim.id: shim.pid for shim in self._met.shims.values() if shim.pid}
         is_whole = met.keys() >= set(os.listdir(self._paths.shims))  # as a rule; to look at all locks takes longer
         living = {} if is_whole else client.living(self._paths.shims)
         return frozenset(met.values()) | frozenset(living.values())
 
     def pid_of(self, shim: ShimId) -> int | None:
         """The process of that shim, if it lives."""
-        found = self._shims.get(shim)
+        found = self._met.shims.get(shim)
         return found.pid if found is not None and found.pid else None
 
     # Launching
@@ -153,7 +148,7 @@ class Shims:
 
     def release(self, shim: ShimId) -> None:
         """A reserved place is not needed after all."""
-        if found := self._shims.get(shim):
+        if found := self._met.shims.get(shim):
             found.reserved = max(0, found.reserved - 1)
 
     async def spawn(self, shim: ShimId, request: SpawnRequest) -> Spawned:
@@ -163,18 +158,18 @@ class Shims:
             SpawnFailed: the program cannot be started.
             ShimGone: the shim is not there (any more); nobody knows whether it was started, unless `replay` tells.
         """
-        found = self._shims.get(shim)
+        found = self._met.shims.get(shim)
         if found is None:
             raise ShimGone(f"there is no shim {shim}")
         if request.key not in found.keys:
             found.reserved = max(0, found.reserved - 1)
         found.keys.add(request.key)
-        self._places[request.key] = found
+        self._met.places[request.key] = found
         try:
             reply = await found.linked().ask(request.message(self._log_cap_bytes))
         except Refused as refused:
             found.keys.discard(request.key)
-            self._places.pop(request.key, None)
+            self._met.places.pop(request.key, None)
             raise SpawnFailed(refused.detail.get("errno", 0), refused.text) from None
         if ended := reply.get("ended"):
             found.keys.discard(request.key)
@@ -222,20 +217,20 @@ class Shims:
             ShimGone: the shim does not answer, or is dead.
         """
         asked = {"op": "end_survivors", "key": key, "grace": grace_seconds}
-        link = self._shims.get(shim, Shim(shim)).linked()
+        link = self._met.shims.get(shim, Shim(shim)).linked()
         reply = await link.ask(asked, seconds=Link.answer_seconds + grace_seconds)
         return list(reply["pids"])
 
     async def ack(self, key: str) -> None:
         """The exit was committed: its shim may forget it."""
-        shim = self._places.pop(key, None)
+        shim = self._met.places.pop(key, None)
         if shim is not None and shim.link is not None:
             with suppress(ShimGone):  # Its journal is replayed then, and what was committed is not booked twice.
                 shim.link.tell({"op": "ack", "key": key})
 
     async def survey(self) -> Survey:
         """What every shim that answers holds."""
-        asked = [shim for shim in self._shims.values() if shim.link and shim.health == "ok"]
+        asked = [shim for shim in self._met.shims.values() if shim.link and shim.health == "ok"]
         answers = await asyncio.gather(*map(self._list, asked))
         told = {shim.id: answer for shim, answer in zip(asked, answers, strict=True) if answer is not None}
         return Survey({key: entry for answer in told.values() for key, entry in answer.items()}, frozenset(told))
@@ -267,7 +262,7 @@ class Shims:
 
     def _take(self, count: int) -> list[ShimId]:
         taken: list[ShimId] = []
-        for shim in self._shims.values():
+        for shim in self._met.shims.values():
             if len(taken) == count:
                 break
             if shim.build == self._nursery.build and shim.link is not None and shim.health == "ok":
@@ -279,7 +274,7 @@ class Shims:
         return taken
 
     def _place(self, key: str) -> Shim:
-        shim = self._places.get(key)
+        shim = self._met.places.get(key)
         if shim is None:
             raise Refused({"code": "not_found", "text": f"no shim holds {key}"})
         return shim
@@ -298,103 +293,24 @@ class Shims:
         except (ShimGone, Refused):
             return None
 
-    # Meeting and losing shims
-
     async def _fork(self) -> None:
-        await self._meet(await self._nursery.fork())
-
-    async def _meet(self, id_: ShimId) -> None:
-        """Connect to a shim, or tell that it is gone."""
-        shim = self._shims.setdefault(id_, Shim(id_))
-        pause = 0.005
-        while not self.is_gone(id_):
-            try:
-                await asyncio.wait_for(self._connect(shim), _ANSWER_SECONDS)
-            except Refused as refused:
-                _log.error("shim refused", extra={"shim": id_, "reason": refused.text})
-                self._set_health(shim, "incompatible")
+        for _ in range(_FORK_TRIES):
+            if await self._met.meet(await self._nursery.fork()):
                 return
-            except (OSError, ShimGone, TimeoutError) as problem:
-                if isinstance(problem, TimeoutError):
-                    self._set_health(shim, "unresponsive")
-                    self._spend(self._meet_later(shim, pause))
-                    return
-                await asyncio.sleep(pause)
-                pause = min(1.0, 2 * pause)
-            else:
-                self._set_health(shim, "ok")
-                return
-        del self._shims[id_]
-        for key in [key for key, place in self._places.items() if place is shim]:
-            del self._places[key]
-        if self._paths.shim(id_).exists():  # else it ended because nobody needed it
-            self._on_gone(id_)
-
-    async def _meet_later(self, shim: Shim, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._meet(shim.id)
-
-    async def _connect(self, shim: Shim) -> None:
-        link = await Link.to(self._paths.shim(shim.id))
-        try:
-            link.on_event = lambda event: self._event(shim, event)
-            hello = await link.ask({"op": "hello", "versions": client.SPOKEN})
-            shim.build, shim.boot_id, shim.pid = hello["build"], hello["boot_id"], hello["pid"]
-            held = await link.ask({"op": "list", "brief": True})
-            self._places.update((entry["key"], shim) for entry in held["entries"])
-            shim.keys = {entry["key"] for entry in held["entries"] if "record" not in entry}
-            await link.ask({"op": "subscribe"})
-        except BaseException:
-            link.close()
-            raise
-        shim.link = link
-        link.on_lost = lambda: self._lost(shim)
-
-    def _event(self, shim: Shim, event: Json) -> None:
-        if event["event"] == "exited":
-            record = ExitRecord.from_wire(event["record"])
-            shim.keys.discard(record.key)
-            shim.used_at = time.monotonic()
-            self._places[record.key] = shim
-            self._on_exit(record)
-
-    def _lost(self, shim: Shim) -> None:
-        shim.link = None
-        if not self._is_closed:
-            self._spend(self._meet(shim.id))
-
-    def _set_health(self, shim: Shim, health: str) -> None:
-        if health != shim.health:
-            shim.health = health
-            self._on_health(shim.id, health)
+        raise ZygoteFailed("new shims are made, and cannot be reached")
 
     async def _look_after(self) -> None:
         """Notice silent shims, and let spare ones end."""
         while True:
             await asyncio.sleep(_PING_SECONDS)
-            for shim in self._shims.values():
-                if shim.link is not None:
-                    self._ping(shim, shim.link)
+            self._met.ping()
             self._let_go(time.monotonic())
-
-    def _ping(self, shim: Shim, link: Link) -> None:
-        def answered(pong: asyncio.Future[Json]) -> None:
-            if shim.link is link:
-                self._set_health(shim, "ok" if pong.exception() is None else "unresponsive")
-
-        link.ask({"op": "ping"}, seconds=_SILENT_SECONDS).add_done_callback(answered)
 
     def _let_go(self, now: float) -> None:
         """Disconnect from shims that were empty for a minute, but for one of this build: they end by themselves."""
-        full = {shim.id for shim in self._places.values()}
-        kept = next((shim for shim in self._shims.values() if shim.build == self._nursery.build), None)
-        for shim in list(self._shims.values()):
+        full = {shim.id for shim in self._met.places.values()}
+        kept = next((shim for shim in self._met.shims.values() if shim.build == self._nursery.build), None)
+        for shim in list(self._met.shims.values()):
             is_spare = shim.id not in full and not shim.reserved and now - shim.used_at > _SPARE_SECONDS
-            if is_spare and shim is not kept and shim.link is not None:
-                del self._shims[shim.id]
-                shim.link.close()
-
-    def _spend(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            if is_spare and shim is not kept:
+                self._met.leave(shim)

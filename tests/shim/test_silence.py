@@ -2,18 +2,22 @@
 
 import asyncio
 import os
+import resource
 import signal
+from contextlib import ExitStack, suppress
 
 import pytest
 
-from stratavore.shims import ShimGone, Signal
+from stratavore.model import ShimId
+from stratavore.shim.client import reach
+from stratavore.shims import ShimGone, Shims, Signal
 from stratavore.shims.link import Link
 from tests.shim.harness import House, is_alive, request, until
 
 
 async def test_a_silent_shim_is_flagged_and_recovers(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stratavore.shims.fleet._PING_SECONDS", 0.2)
-    monkeypatch.setattr("stratavore.shims.fleet._SILENT_SECONDS", 0.5)
+    monkeypatch.setattr("stratavore.shims.meeting._SILENT_SECONDS", 0.5)
     await house.reopen()
     await house.run("a.1", "read x")
     shim, pid = house.places["a.1"], house.shim_pid("a.1")
@@ -25,6 +29,55 @@ async def test_a_silent_shim_is_flagged_and_recovers(house: House, monkeypatch: 
     os.kill(pid, signal.SIGCONT)
     await until(lambda: house.health[-1] == (shim, "ok"))
     assert set(await house.holdings()) == {"a.1"}
+
+
+async def test_a_shim_that_takes_no_connection_holds_up_no_start(house: House) -> None:
+    """As when it is silent, and so many have knocked that its door takes no more."""
+    await house.run("a.1", "read x")
+    shim, pid = house.places["a.1"], house.shim_pid("a.1")
+    os.kill(pid, signal.SIGSTOP)
+    with ExitStack() as crowd:
+        with suppress(BlockingIOError):
+            while True:
+                crowd.enter_context(reach(house.paths.shim(shim), timeout_seconds=0))
+        await asyncio.wait_for(house.reopen(), 10)
+        assert house.shims.health() == {shim: "unresponsive"}
+        os.kill(pid, signal.SIGCONT)
+    await until(lambda: house.shims.health() == {shim: "ok"})
+    assert set(await house.holdings()) == {"a.1"}
+
+
+async def test_a_shim_that_is_lost_while_there_are_no_descriptors_is_met_later(house: House) -> None:
+    await house.run("a.1", "read x")
+    shim = house.places["a.1"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        disconnect(house.shims, shim)
+        await until(lambda: house.health == [(shim, "unresponsive")])
+        for _ in range(10):
+            await asyncio.sleep(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    await until(lambda: house.health[-1] == (shim, "ok"))
+    assert set(await house.holdings()) == {"a.1"}
+
+
+async def test_a_shim_whose_connection_is_lost_and_that_is_silent_is_flagged_at_once(house: House) -> None:
+    await house.run("a.1", "read x")
+    shim, pid = house.places["a.1"], house.shim_pid("a.1")
+    os.kill(pid, signal.SIGSTOP)
+    disconnect(house.shims, shim)
+    await until(lambda: house.shims.health() == {shim: "unresponsive"}, seconds=2)
+    os.kill(pid, signal.SIGCONT)
+    await until(lambda: house.shims.health() == {shim: "ok"})
+
+
+def disconnect(shims: Shims, shim: ShimId) -> None:
+    """As if the connection broke."""
+    transport = shims._met.shims[shim].linked()._transport
+    assert transport is not None
+    transport.abort()
 
 
 async def test_a_shim_that_was_not_met_counts_among_the_holders(house: House) -> None:
