@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from stratavore import failpoints, process
 from stratavore.api.server import Server
@@ -51,6 +52,8 @@ class Daemon:
     def __init__(self) -> None:
         self.supervisor: Supervisor | None = None
         self.exit_code = 0
+        self.recovered = asyncio.Event()
+        """The database can be written again: what happened meanwhile is still to be booked."""
         self._ended = asyncio.Event()
         self._leaves_mark = False
 
@@ -119,10 +122,17 @@ async def _serve(paths: Paths, config: Config, config_file: Path | None) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, lambda: daemon.stop(leave_mark=True))
-    async with build(paths, config, daemon, config_file):
-        gc.freeze()  # What is here now stays to the end: the collector need not look through it again and again.
-        log.info("the daemon is ready", extra={"pid": os.getpid()})
-        await daemon.wait(paths.stop_mark)
+    async with AsyncExitStack() as stack:
+        end = asyncio.ensure_future(daemon.wait(paths.stop_mark))
+        building = asyncio.ensure_future(stack.enter_async_context(build(paths, config, daemon, config_file)))
+        await asyncio.wait({building, end}, return_when=asyncio.FIRST_COMPLETED)
+        if end.done() and not building.done():
+            await _cancel(building)
+        else:
+            building.result()  # or why it could not be built
+            gc.freeze()  # What is here now stays to the end: the collector need not look through it again and again.
+            log.info("the daemon is ready", extra={"pid": os.getpid()})
+        await end
     log.info("the daemon ends", extra={"pid": os.getpid(), "exit_code": daemon.exit_code})
     return daemon.exit_code
 
@@ -160,15 +170,16 @@ async def build(
         )
         context = Context(config, paths, database, shims, clock, News(), daemon, clock.now())
         supervisor = daemon.supervisor = Supervisor(context)
-        await shims.start()
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
+        await shims.start()
         await supervisor.reconcile()
         await sweep(context)
         for work in (
             supervisor.run(),
             Sampling(context).run(),
             _every(config.supervision.reconcile_interval, supervisor.reconcile),
+            _whenever(daemon.recovered, supervisor.reconcile),
             _every(_HOUSEKEEPING_SECONDS, lambda: keep_house(context)),
         ):
             task = asyncio.ensure_future(work)
@@ -195,18 +206,31 @@ def _start_environment(paths: Paths) -> dict[str, str]:
 
 
 async def _every(seconds: float, work: Callable[[], Awaitable[object]]) -> None:
-    """Do it again and again; a failure is logged, and the next time is another try."""
+    """Do it again and again."""
     while True:
         await asyncio.sleep(seconds)
-        try:
-            await work()
-        except StratavoreError as error:
-            log.warning("put off", extra={"work": getattr(work, "__name__", ""), "why": error.message})
-        except Exception:
-            log.exception("regular work failed", extra={"work": getattr(work, "__name__", "")})
+        await _try(work)
 
 
-async def _cancel(task: "asyncio.Future[None]") -> None:
+async def _whenever(event: asyncio.Event, work: Callable[[], Awaitable[object]]) -> None:
+    """Do it once each time that this happens."""
+    while True:
+        await event.wait()
+        event.clear()
+        await _try(work)
+
+
+async def _try(work: Callable[[], Awaitable[object]]) -> None:
+    """A failure is logged, and the next time is another try."""
+    try:
+        await work()
+    except StratavoreError as error:
+        log.warning("put off", extra={"work": getattr(work, "__name__", ""), "why": error.message})
+    except Exception:
+        log.exception("regular work failed", extra={"work": getattr(work, "__name__", "")})
+
+
+async def _cancel(task: "asyncio.Future[Any]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
@@ -270,5 +294,8 @@ def _judge(health: Health, daemon: Daemon, paths: Paths) -> None:
         case Condition.CORRUPT:
             log.error("the database is damaged", extra={"why": health.reason})
             daemon.stop(leave_mark=True, exit_code=Corrupt.exit_code)
-        case Condition.OK | Condition.DEGRADED:
-            log.warning("the database is %s", health.condition, extra={"why": health.reason})
+        case Condition.DEGRADED:
+            log.warning("the database is degraded", extra={"why": health.reason})
+        case Condition.OK:
+            log.warning("the database is ok again")
+            daemon.recovered.set()

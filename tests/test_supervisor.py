@@ -182,6 +182,21 @@ class TestPastTheDatabase:
         assert runner.started_at is not None
         assert found.started_at == runner.started_at
 
+    async def test_an_end_is_booked_as_soon_as_the_database_is_back(self, house: House) -> None:
+        await house.project("p")
+        runner = await house.running("p")
+        away = house.paths.state / "elsewhere.db"
+        house.paths.database.rename(away)
+        try:
+            await house.ask("kill_runners", runner.id)
+            await until(lambda: not is_alive(runner.pid))
+            await until(lambda: supervisor_of(house)._ending.unbooked)
+            await supervisor_of(house).settle()
+        finally:
+            away.rename(house.paths.database)
+        await until(lambda: house.context.database.recheck().condition == "ok")
+        assert (await house.over(runner.id)).state == "terminated"
+
     async def test_a_stop_calls_off_the_restart_that_was_asked_before(self, house: House) -> None:
         await house.project("p")
         runner = await house.running("p", "trap '' TERM; echo up; while :; do sleep 0.05; done")

@@ -1,5 +1,6 @@
 """The daemon's life as a person sees it: started by need, one for all, ended when told, back when it was killed."""
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -181,6 +182,35 @@ def test_a_daemon_that_holds_the_house_but_does_not_answer_yet_is_stopped_when_i
                 assert stop.poll() is None, "it did not ask the daemon that came up"
     assert "the daemon has ended" in stop.communicate(timeout=60)[0]
     assert fresh.paths.stop_mark.exists()
+
+
+def test_a_daemon_that_still_starts_can_be_ended(fresh: Cli, tmp_path: Path) -> None:
+    """It waits for a zygote and for shims that do not answer."""
+    fresh("new", "demo", "--path", str(tmp_path))
+    fresh("launch", "demo", "--agent", "shell", "--", "sleep", "1000")
+    fresh("daemon", "stop")
+    holders = [int(file.read_text()) for kind in ("zygotes", "shims") for file in fresh.home.glob(f"{kind}/*/pid")]
+    assert len(holders) == 2
+    for pid in holders:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        daemon = subprocess.Popen(fresh.command("daemon", "run"), env=fresh.environment, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + SECONDS
+        while not has_open(daemon.pid, fresh.home / "state.db-wal"):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        daemon.terminate()
+        assert daemon.wait(4) == 0
+    finally:
+        daemon.kill()
+        for pid in holders:
+            os.kill(pid, signal.SIGCONT)
+
+
+def has_open(pid: int, path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return str(path) in map(os.readlink, Path(f"/proc/{pid}/fd").iterdir())
+    return False
 
 
 def test_a_daemon_that_cannot_start_says_why(fresh: Cli) -> None:
