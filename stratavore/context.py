@@ -21,6 +21,10 @@ T = TypeVar("T")
 _limits = LimitsByShim()
 
 
+_TURNS_TO_BEGIN = 3
+"""Turns of the loop: the supervisor reads the rows, its actions run, what they ask goes out to the shims."""
+
+
 class News:
     """Tells everybody who waits that something was committed."""
 
@@ -73,6 +77,12 @@ class Context(NamedTuple):
     def wake(self, runner_ids: Collection[str]) -> None:
         """Tell the supervisor that these runners changed."""
         self.house.wake(runner_ids)
+
+    async def wake_and_begin(self, runner_ids: Collection[str]) -> None:
+        """The same, and let it begin: to tell of a thousand in an answer takes longer than to act on them."""
+        self.wake(runner_ids)
+        for _ in range(_TURNS_TO_BEGIN):
+            await asyncio.sleep(0)
 
     @property
     def rows(self) -> Rows:

@@ -42,8 +42,8 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
     row = _typable(context, runner)
     agent, start = _agent_of(context, row)
     before = _live(agent, row, start)
-    if request.text is not None and before is not None and before.activity is Activity.WAITING_PERMISSION:
-        raise Conflict(f"{row.name} waits for a decision ({before.said})", remedy=f"`stratavore attach {row.name}`")
+    if request.text is not None:
+        _refuse_at_a_dialog(row, agent, before)
     parts = _parts(request, agent, _modes(context, row))
     if not parts:
         raise Invalid("there is nothing to send", remedy="give a text or --key")
@@ -51,6 +51,18 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
     if request.text is None or not request.submit or before is None:
         return Sent(taken=None, detail="sent; this program does not tell whether it took it")
     return await _taken(context, agent, row, start, before)
+
+
+def _refuse_at_a_dialog(row: Supervised, agent: Agent, live: Live | None) -> None:
+    """An Enter behind a text would answer it: a request for permission, or whether a folder is to be trusted."""
+    if live is not None and live.activity is Activity.WAITING_PERMISSION:
+        raise Conflict(f"{row.name} waits for a decision ({live.said})", remedy=f"`stratavore attach {row.name}`")
+    if live is None and agent.tells_activity:
+        raise Conflict(
+            f"{row.name} has not come to its prompt: it is still starting, or asks something (to trust the folder, to"
+            " sign in)",
+            remedy=f"`stratavore attach {row.name}` and answer, or send it again in a moment",
+        )
 
 
 async def interrupt_runner(context: Context, asker: Asker, request: Nothing, runner: str) -> Sent:

@@ -126,8 +126,8 @@ async def _commit(
         _discard(context, ids, shims)
         raise
     fp("launch.after_commit")
-    context.wake(launched)
     _discard(context, ids[len(launched) :], shims[len(launched) :])
+    await context.wake_and_begin(launched)
     rows = runners.list_runners(context.rows, ids=launched)
     return Launched(runners=rows, refused=request.count - len(launched))
 

@@ -99,7 +99,7 @@ async def restart_runners(context: Context, asker: Asker, request: Stop, runner:
             )
 
     await context.write(wish)
-    context.wake(ids)
+    await context.wake_and_begin(ids)
     return runners.list_runners(context.rows, ids=ids)
 
 
@@ -171,7 +171,7 @@ async def _stop(
         await context.write(wish)
     except (Degraded, StorageFailed) as refusal:
         await _straight_to_the_shim(context, ids, lambda row: _end(context, row, asker, reason, grace), refusal)
-    context.wake(ids)
+    await context.wake_and_begin(ids)
     return runners.list_runners(context.rows, ids=ids)
 
 
@@ -195,7 +195,7 @@ async def _want_paused(
     except (Degraded, StorageFailed) as refusal:
         act = context.shims.pause if desired is Desired.PAUSED else context.shims.unpause
         await _straight_to_the_shim(context, ids, lambda row: act(row.key), refusal)
-    context.wake(ids)
+    await context.wake_and_begin(ids)
     return runners.list_runners(context.rows, ids=ids)
 
 

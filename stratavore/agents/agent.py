@@ -144,6 +144,8 @@ class Agent(Protocol):
     """What the agent sets for its children, to be dropped from a caller's environment: an agent that finds these
     believes that it runs inside another one."""
     typing: Typing = Typing()
+    tells_activity: bool = False
+    """Whether `live` knows it from the moment at which the agent takes prompts."""
     is_prompted: bool = True
     """A headless run needs a prompt."""
 

@@ -49,6 +49,7 @@ class Claude(Agent):
     name = "claude"
     program = "claude"
     remedy = "npm install -g @anthropic-ai/claude-code"
+    tells_activity = True
     home_variable = "CLAUDE_CONFIG_DIR"
     parent_markers = (
         "AI_AGENT",

@@ -6,6 +6,7 @@ Rule 3: whatever comes from a runner passes `sanitise.clean` before it reaches a
 Rule 4: exit codes are those of errors.py, 130 after an interrupt or a refused confirmation, 141 after a closed pipe.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -14,11 +15,16 @@ from stratavore import __version__
 
 INTERRUPTED = 130
 PIPE_CLOSED = 141
+OUTPUT_LOST = 74
+NO_ROOM = (errno.ENOSPC, errno.EIO, errno.EDQUOT)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who called us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we live
     if given == ["--version"]:
         print(f"stratavore {__version__}")
         return 0
@@ -31,6 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        # The interpreter flushes once more at its end; let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _flush_into_nothing()
         return PIPE_CLOSED
+    except OSError as problem:
+        if problem.errno not in NO_ROOM:
+            raise
+        _flush_into_nothing()
+        print(f"stratavore: the output cannot be written: {problem.strerror} → make room there", file=sys.stderr)
+        return OUTPUT_LOST
+
+
+def _flush_into_nothing() -> None:
+    """The interpreter flushes once more at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

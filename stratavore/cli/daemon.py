@@ -3,6 +3,7 @@
 Rule: stopping or restarting it touches no runner, unless `--runners` says so.
 """
 
+import os
 import sys
 import time
 from typing import Any
@@ -72,8 +73,9 @@ def stop(runners: bool, yes: bool) -> None:
 @json_option
 def restart(as_json: bool) -> None:
     """End the daemon and start it anew; no runner notices."""
-    from stratavore import autostart
+    from stratavore import autostart, config
 
+    config.load(here(), config_file(), os.environ)  # a daemon that could not start again must not be ended
     if not _end(leave_mark=False):
         note("the daemon was not running")
     autostart.start(here(), config_file())

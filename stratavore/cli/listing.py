@@ -7,6 +7,8 @@ from stratavore.cli import humane
 from stratavore.cli.output import note, show_json, show_table
 
 HEADS = ("ID", "NAME", "PROJECT", "AGENT", "STATE", "ACTIVITY", "CPU", "MEMORY", "STARTED", "LAST LINE")
+_IF_KNOWN = ("ACTIVITY", "CPU", "MEMORY", "LAST LINE")
+_NOTHING = ("", humane.UNKNOWN)
 
 
 def show_runners(runners: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -29,8 +31,16 @@ def brief(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]
     return [*heads, "ENDED"], [[*row, end] for row, end in zip(rows, ends, strict=True)]
 
 
-def row(runner: dict[str, Any]) -> list[str]:
-    """One line of `runners` and `watch`."""
+def full(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of `runners`, `status` and `watch`; a column in which nothing is known takes no room."""
+    rows = [_row(runner) for runner in runners]
+    shown = [
+        at for at, head in enumerate(HEADS) if head not in _IF_KNOWN or any(row[at] not in _NOTHING for row in rows)
+    ]
+    return [HEADS[at] for at in shown], [[row[at] for at in shown] for row in rows]
+
+
+def _row(runner: dict[str, Any]) -> list[str]:
     living = runner["ended_at"] is None
     return [
         runner["id"],

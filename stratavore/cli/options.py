@@ -155,4 +155,6 @@ def config_option(function: F) -> F:
 
 def _remember_config(ctx: click.Context, param: click.Parameter, value: Path | None) -> None:
     if value is not None:
+        if not value.is_file():
+            raise click.BadParameter(f"there is no file {value}", ctx, param)
         ctx.find_root().meta["config_file"] = value

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from stratavore import __version__
-from stratavore.cli import INTERRUPTED
+from stratavore.cli import INTERRUPTED, NO_ROOM
 from stratavore.cli.commands import COMMANDS, COMPLETE
 from stratavore.cli.options import config_option
 from stratavore.errors import NotFound, StratavoreError
@@ -87,6 +87,8 @@ def run(argv: list[str]) -> int:
     except (KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:  # the border: a bug of ours
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         if os.environ.get("STRATAVORE_DEBUG") or {"daemon", "run"} <= {*argv}:  # a daemon's stderr is its log
             import traceback
 

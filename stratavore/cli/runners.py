@@ -7,7 +7,7 @@ import click
 
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
-from stratavore.cli.listing import HEADS, row, state
+from stratavore.cli.listing import full, state
 from stratavore.cli.options import json_option, project_option, runner_argument
 from stratavore.cli.output import say, show_facts, show_json, show_table
 
@@ -25,7 +25,7 @@ def runners(project: str | None, state: str | None, everyone: bool, as_json: boo
     if as_json:
         show_json(found)
     elif found:
-        show_table(HEADS, [row(runner) for runner in found])
+        show_table(*full(found))
     else:
         say("No runner" + ("." if everyone or state else " lives; `stratavore runners --all` lists those that ended."))
 
@@ -84,7 +84,9 @@ def rename(runner: str, name: str, as_json: bool) -> None:
 
 
 def _facts(runner: dict[str, Any]) -> list[tuple[str, str]]:
-    restarts = f"{runner['restart_policy']}, {runner['restarts']} of {runner['max_restarts']} used"
+    restarts = f"{runner['restarts']} so far; by itself: {runner['restart_policy']}"
+    if runner["restart_policy"] != "never":
+        restarts += f", at most {runner['max_restarts']} in a row"
     return [
         ("id", runner["id"]),
         ("name", runner["name"]),

@@ -42,11 +42,11 @@ def overview(ctx: click.Context) -> None:
     say(summary(read("status")))
     living = read("list_runners", quiet=True)
     if living:
-        from stratavore.cli.listing import HEADS, row
+        from stratavore.cli.listing import full
         from stratavore.cli.output import show_table
 
         print()
-        show_table(HEADS, [row(runner) for runner in living])
+        show_table(*full(living))
     if sys.stdout.isatty():
         print()
         say("`stratavore up` works in this folder, `stratavore PROJECT` goes to a project, `--help` lists the rest.")

@@ -16,7 +16,7 @@ import click
 
 from stratavore.cli import table
 from stratavore.cli.asking import read
-from stratavore.cli.listing import HEADS, row
+from stratavore.cli.listing import full
 from stratavore.cli.options import SPAN, json_option, project_option
 from stratavore.cli.output import show_json_line, show_table
 from stratavore.cli.sanitise import clean_lines
@@ -38,7 +38,7 @@ def watch(project: str | None, interval: float, as_json: bool) -> None:
     if as_json:
         _stream(project, interval)
     elif not (sys.stdout.isatty() and sys.stdin.isatty()):
-        show_table(HEADS, [row(runner) for runner in read("list_runners", project=project)])
+        show_table(*full(read("list_runners", project=project)))
     else:
         with _screen():
             while True:
@@ -55,7 +55,7 @@ def _picture(project: str | None) -> str:
     lines = [
         *head,
         "",
-        *table.render(HEADS, [row(runner) for runner in runners], window.columns or 80).split("\n"),
+        *table.render(*full(runners), window.columns or 80).split("\n"),
     ]
     room = max(1, (window.lines or 24) - 1)
     shown = lines if len(lines) <= room else [*lines[: room - 1], f"… {len(lines) - room + 1} more"]

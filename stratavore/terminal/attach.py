@@ -124,7 +124,7 @@ class _Session:
             self._connection = client.connect(run.shim)
             answer = self._connection.attach(run.key, role=role, rows=rows, cols=cols, takeover=takeover)
         except client.Refused as refusal:
-            raise _error(refusal) from None
+            raise _error(refusal, self._options.name) from None
         except OSError as problem:
             raise Conflict(
                 f"the holder of this runner does not answer: {problem}",
@@ -342,10 +342,11 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _error(refusal: client.Refused) -> StratavoreError:
+def _error(refusal: client.Refused, name: str) -> StratavoreError:
     match refusal.code:
         case "busy":
-            return Conflict(refusal.text, remedy="watch with `--read-only`, or take it with `--takeover`")
+            remedy = f"watch with `--read-only`, or take it: `stratavore attach {name} --takeover`"
+            return Conflict(refusal.text, remedy=remedy)
         case "forbidden":
             return Forbidden(refusal.text)
         case "not_found" | "ended":

@@ -113,6 +113,19 @@ def test_fault_22_an_exit_on_a_full_disk_is_booked_later(on_small_disk: House) -
     assert house.becomes(ending, "failed").exit_code == 9
 
 
+def test_fault_22_a_stop_on_a_full_disk_says_why_its_end_is_not_recorded(on_small_disk: House) -> None:
+    house = on_small_disk
+    leaving = talker(house, "leaving")
+    with full_disk(house.home):
+        with pytest.raises(Degraded):
+            house.launch("sleep", "1")
+        refused = house.cli("stop", "leaving", exits=Degraded.exit_code)
+        assert "full" in refused.stderr
+        assert "the holders were asked" in refused.stderr
+        until(lambda: not house.processes(leaving), why="its end")
+    house.becomes(leaving, "terminated")
+
+
 def test_fault_22_a_daemon_that_was_killed_comes_back_on_a_full_disk_and_does_what_it_can(on_small_disk: House) -> None:
     house = on_small_disk
     staying, leaving = talker(house, "staying"), talker(house, "leaving")

@@ -5,13 +5,16 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from stratavore.agents import AGENTS
 from stratavore.paths import Paths
 
 SECONDS = 30
@@ -116,4 +119,20 @@ def clean_environment(tmp_path: Path) -> dict[str, str]:
     kept = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL", "USER") if key in os.environ}
     home = tmp_path / "user"
     home.mkdir()
+    kept["PATH"] = _path_without_agents(kept["PATH"])
     return {**kept, "HOME": str(home), "SHELL": "/bin/sh", "TERM": "xterm-256color"}
+
+
+@cache
+def _path_without_agents(path: str) -> str:
+    """So that a test starts no agent of the person who runs the tests: what else lies beside one is linked."""
+    found = []
+    for directory in filter(os.path.isdir, path.split(":")):
+        names = set(os.listdir(directory))
+        if names & AGENTS.keys():
+            links = tempfile.mkdtemp(prefix="stratavore-path-")
+            for name in names - AGENTS.keys():
+                os.symlink(f"{directory}/{name}", f"{links}/{name}")
+            directory = links
+        found.append(directory)
+    return ":".join(found)

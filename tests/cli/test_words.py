@@ -7,7 +7,7 @@ from stratavore.protocol import ENDED, states_of
 
 
 def test_the_command_line_knows_every_state_and_no_other() -> None:
-    assert runners.STATES == tuple(RunnerState)
+    assert tuple(RunnerState) == runners.STATES
     assert frozenset(ending.ENDED) == ENDED
 
 
@@ -18,5 +18,5 @@ def test_what_can_be_waited_for_means_the_same_on_both_sides() -> None:
 
 
 def test_the_command_line_knows_every_policy_and_agent() -> None:
-    assert launch.POLICIES == tuple(RestartPolicy)
+    assert tuple(RestartPolicy) == launch.POLICIES
     assert frozenset(options.AGENTS) == AGENTS.keys()

@@ -140,5 +140,17 @@ def test_a_permission_dialog_is_answered_by_a_key_and_never_by_a_text(house: Hou
     assert not house.heard_together("count to 3")
 
 
+def test_a_text_does_not_answer_whether_a_folder_is_to_be_trusted(house: House) -> None:
+    folder = house.home / "elsewhere"
+    folder.mkdir()
+    house.cli("new", "elsewhere", "--path", str(folder))
+    house.cli("launch", "elsewhere", "--name", "stranger")
+    house.until_on_screen("stranger", "trust")
+    refused = house.cli("send", "stranger", "no, stop", exits=4)
+    assert "has not come to its prompt" in refused.stderr
+    assert "stratavore attach stranger" in refused.stderr
+    assert "trust" in house.screen("stranger")
+
+
 def digests(*files: Path) -> list[str]:
     return [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
