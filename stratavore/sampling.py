@@ -152,6 +152,8 @@ class Sampling:
                 events.append(tx, "project.quota_exceeded", row["name"], told, actor=booking.ACTOR, now=now)
             if culprit is None:
                 return
+            why = {**culprit.whose(), "resource": resource, **figures, "action": action.value}
+            events.append(tx, "runner.held_to_quota", culprit.id, why, actor=booking.ACTOR, now=now)
             running = (Desired.RUNNING,)
             if action is OnQuota.PAUSE:
                 runners.want_unasked(tx, culprit.id, Desired.PAUSED, instead_of=running)

@@ -85,7 +85,10 @@ def next_of(runner: Runner) -> str:
 
 def _from_the_log(rows: Rows, runner: Runner) -> Iterable[Evidence]:
     for event in events.list_of_runner(rows, runner.id, limit=_EVENTS_TOLD):
-        yield Evidence(source="event", says=f"{event.type} by {event.actor}", observed_at=event.at)
+        says = f"{event.type} by {event.actor}"
+        if "resource" in event.payload:
+            says += ": its project uses {used:.0f} of {limit:.0f} ({resource})".format_map(event.payload)
+        yield Evidence(source="event", says=says, observed_at=event.at)
 
 
 def _from_the_row(runner: Runner) -> Iterable[Evidence]:

@@ -74,6 +74,10 @@ async def test_for_memory_the_largest_is_paused_and_then_a_person_decides(house:
         await sampling.look()
     assert (await house.get(small.id)).state == "running"
     assert [event.payload["runner"] for event in told(house)] == ["large"]
+    evidence = (await house.ask("explain_runner", large.id)).evidence
+    assert any("its project uses" in piece.says for piece in evidence)
+    [warning] = (await house.ask("status")).warnings
+    assert warning.startswith("project p is over its quota")
     assert is_alive(large.pid)
     await house.ask("kill_runners", large.id)
     await house.over(large.id)
@@ -147,7 +151,8 @@ async def test_the_cpu_has_a_quota_too(house: House, sampling: Sampling) -> None
     assert told(house)[0].payload["resource"] == "cpu_percent"
     assert told(house)[0].payload["runner"] == "busy"
     assert (await house.get(quiet.id)).state == "running"
-    assert len(house.events_of(busy.id)) == before + 1
+    news = [event.type for event in house.events_of(busy.id)[before:]]
+    assert news == ["runner.held_to_quota", "runner.paused"]
 
 
 async def test_another_projects_use_is_its_own(house: House, sampling: Sampling) -> None:
