@@ -125,7 +125,7 @@ async def test_what_cannot_be_executed_is_told_and_leaves_nothing(house: House, 
 
 
 async def test_a_label_in_any_script_comes_back_whole(house: House) -> None:
-    label = "\N{SNOWMAN}" * 150_000
+    label = "\N{LATIN SMALL LETTER E WITH ACUTE}" * 240_000
     await house.run("a.1", "read x", label=label)
     connection = house.connect("a.1")
     [entry] = connection.request("list")["entries"]
