@@ -36,7 +36,7 @@ AGENTS = {
     "gemini": "@google/gemini-cli/bundle/gemini.js",
     "opencode": "opencode-linux-*/bin/opencode",
 }
-PACKAGES = {"node": "nodejs", "npm": "npm", "tmux": "tmux", "strace": "strace"}
+PACKAGES = {"node": "nodejs", "npm": "npm", "tmux": "tmux", "strace": "strace", "fish": "fish", "zsh": "zsh"}
 _ONLY_X86 = ("opencode",)  # its versions for other machines are not released together
 
 

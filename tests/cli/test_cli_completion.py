@@ -1,13 +1,15 @@
 """What the shells are offered after TAB."""
 
-import shutil
+import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from stratavore.cli.commands import COMMANDS
+from tests import programs
 from tests.cli.conftest import Cli
+from tests.programs import needs
 
 
 def test_verbs_and_projects_are_offered_first(live: Cli, project: str) -> None:
@@ -53,11 +55,27 @@ def test_zsh_and_fish_get_word_and_meaning_in_their_own_borders(live: Cli, proje
     assert _answer(live, "zsh", "stratavore show bord", "2") == ["plain", "bordered", f"running in {project}"]
 
 
-@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
-def test_fish_takes_the_script(cli: Cli, tmp_path: Path) -> None:
+@needs("zsh")
+def test_zsh_takes_the_script(cli: Cli, tmp_path: Path) -> None:
+    script = tmp_path / "script.zsh"
+    script.write_text(cli("completion", "zsh").stdout)
+    subprocess.run([programs.path("zsh"), "-n", script], check=True)
+
+
+@needs("fish")
+def test_fish_completes_a_runner(live: Cli, project: str, tmp_path: Path) -> None:
+    live("launch", project, "--name", "swimming", "--", "sleep", "1000")
     script = tmp_path / "script.fish"
-    script.write_text(cli("completion", "fish").stdout)
-    subprocess.run(["fish", "--no-execute", script], check=True)
+    script.write_text(live("completion", "fish").stdout)
+    command = tmp_path / "stratavore"
+    command.write_text(f'#!/bin/sh\nexec {shlex.join(live.command())} "$@"\n')
+    command.chmod(0o700)
+    asked = subprocess.run(
+        [programs.path("fish"), "--no-config", "-c", f"source {script}; complete -C 'stratavore show swim'"],
+        env={**live.environment, "PATH": f"{tmp_path}:{live.environment['PATH']}"},
+        check=True, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert asked.stdout.split("\t")[0].strip() == "swimming"
 
 
 def _answer(cli: Cli, shell: str, words: str, word: str) -> list[str]:
