@@ -67,6 +67,14 @@ def needs(*programs: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(bool(missing) and not must_run, reason=reason)
 
 
+def once_more() -> pytest.MarkDecorator:
+    """Mark a test of a real agent: on a crowded machine that draws and reads when it gets to it. A test that failed is
+    tried once more, and the summary says so."""
+    import pytest
+
+    return pytest.mark.flaky(reruns=1)
+
+
 def install() -> None:
     """Install what is missing and can be had.
 

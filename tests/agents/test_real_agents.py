@@ -8,9 +8,10 @@ import pytest
 from stratavore.agents import Traces
 from stratavore.agents.agent import CONTINUE
 from tests.agents.bench import KINDS, Bench
-from tests.programs import needs
+from tests.programs import needs, once_more
 
 pytestmark = [
+    once_more(),
     pytest.mark.parametrize("bench", [pytest.param(name, marks=needs(name)) for name in KINDS], indirect=True),
     pytest.mark.timeout(300),
 ]

@@ -4,11 +4,12 @@ import pytest
 
 from tests.agents.bench import KINDS
 from tests.e2e.house import House
-from tests.programs import needs
+from tests.programs import needs, once_more
 
 OTHERS = ("opencode", "gemini", "codex")  # the slowest first, so that it is not the last of all
 
 pytestmark = [
+    once_more(),
     pytest.mark.parametrize("house", [pytest.param(name, marks=needs(name)) for name in OTHERS], indirect=True),
     pytest.mark.timeout(300),
 ]

@@ -6,9 +6,9 @@ import pytest
 
 from tests.e2e.house import House, counted, until
 from tests.e2e.terminals import Tmux, terminal
-from tests.programs import needs
+from tests.programs import needs, once_more
 
-pytestmark = [needs("claude"), pytest.mark.timeout(150)]
+pytestmark = [needs("claude"), once_more(), pytest.mark.timeout(150)]
 
 
 def test_a_person_talks_to_claude_and_leaves_it_working(house: House) -> None:

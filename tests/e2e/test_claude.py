@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.house import House
-from tests.programs import needs
+from tests.programs import needs, once_more
 
-pytestmark = [needs("claude"), pytest.mark.timeout(150)]
+pytestmark = [needs("claude"), once_more(), pytest.mark.timeout(150)]
 
 
 def test_a_launched_session_reaches_its_prompt_and_answers_what_is_sent(house: House) -> None:

@@ -6,9 +6,9 @@ import signal
 import pytest
 
 from tests.e2e.house import House, counted, until
-from tests.programs import needs
+from tests.programs import needs, once_more
 
-pytestmark = [needs("claude"), pytest.mark.timeout(150)]
+pytestmark = [needs("claude"), once_more(), pytest.mark.timeout(150)]
 
 
 def test_an_answer_goes_on_while_the_daemon_is_dead_and_the_zygote_brings_it_back(house: House) -> None:

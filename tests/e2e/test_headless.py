@@ -5,9 +5,9 @@ import json
 import pytest
 
 from tests.e2e.house import House
-from tests.programs import needs
+from tests.programs import needs, once_more
 
-pytestmark = [needs("claude"), pytest.mark.timeout(150)]
+pytestmark = [needs("claude"), once_more(), pytest.mark.timeout(150)]
 
 
 def test_a_task_ends_by_itself_and_its_result_is_in_the_logs(house: House) -> None:
