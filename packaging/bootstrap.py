@@ -67,7 +67,7 @@ def test(arguments: List[str]) -> int:
     if os.environ.get("CI") == "true":
         environment.run(["python", os.path.join("tests", "programs.py"), "install"])
     failed = _failed_checks(environment)
-    tests = ["python", "-m", "pytest", "-n", "2", "-rs", *arguments]
+    tests = ["python", "-m", "pytest", "-n", "2", "-rsR", *arguments]
     _say(" ".join(tests))
     code = environment.call(tests)
     if failed:
