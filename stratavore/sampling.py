@@ -1,9 +1,7 @@
-"""Heartbeats: measures every runner at each interval, and acts on memory and CPU quotas.
+"""Heartbeats: measures every runner at each interval.
 
 Rule 1: one pass over the process table serves all runners, in a thread of its own.
-Rule 2: a sample is no event. That a quota is exceeded is one, told when it begins, not at every look.
-Rule 3: over quota, the runner that uses most of it is paused or stopped, one after the other, until it fits again.
-Pausing frees no memory, it only ends the growth: for memory one runner is paused, and what then is a person's to say.
+Rule 2: a sample is no event.
 """
 
 import asyncio
@@ -11,21 +9,19 @@ import logging
 import os
 from collections.abc import Mapping, Sequence, Set
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from stratavore import booking, conversation
+from stratavore import conversation
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
-from stratavore.model import Desired, EndReason, Health, OnQuota, Runner, RunnerState, ShimId
+from stratavore.model import Health, ShimId
 from stratavore.process import Identity, Sampler, Usage
-from stratavore.store import events, runners, samples, supervision
-from stratavore.store.database import Row, Tx
+from stratavore.quotas import Quotas
+from stratavore.store import runners, samples
+from stratavore.store.database import Tx
 from stratavore.store.samples import Living, Sample
-from stratavore.store.supervision import Supervised
 
 log = logging.getLogger(__name__)
-
-_RESOURCES = {"rss_bytes": "max_memory_bytes", "cpu_percent": "max_cpu_percent"}
 
 
 class Look(NamedTuple):
@@ -42,7 +38,7 @@ class Sampling:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._sampler = Sampler()
-        self._exceeded: set[tuple[str, str]] = set()
+        self._quotas = Quotas(context)
 
     async def run(self) -> None:
         """Look at every interval, until cancelled."""
@@ -56,7 +52,7 @@ class Sampling:
             await asyncio.sleep(self._context.config.supervision.sample_interval)
 
     async def look(self) -> None:
-        """Measure all living runners once, store it, and act on quotas."""
+        """Measure all living runners once, store it, and hold the projects to their quotas."""
         living = samples.list_living(self._context.rows)
         if not living:
             return
@@ -71,8 +67,7 @@ class Sampling:
 
         await self._context.database.write(store)
         since = self._context.seen_since()
-        for row in samples.by_project(self._context.rows, since=since):
-            await self._hold_to_quota(row, since)
+        await self._quotas.hold(since)
         await self._look_for_the_silent(since)
 
     async def _look_for_the_silent(self, since: datetime) -> None:
@@ -128,59 +123,3 @@ class Sampling:
             return os.stat(self._context.paths.run_log(row.shim, row.key)).st_size
         except OSError:
             return None
-
-    async def _hold_to_quota(self, row: Row, since: datetime) -> None:
-        for used_name, limit_name in _RESOURCES.items():
-            used, limit = row[used_name], row[limit_name]
-            mark = (row["name"], used_name)
-            if used is None or limit is None or used <= limit:
-                self._exceeded.discard(mark)
-                continue
-            begins = mark not in self._exceeded
-            self._exceeded.add(mark)
-            culprit = self._culprit(row["name"], used_name, OnQuota(row["on_quota"]), since)
-            await self._act_on_excess(row, used_name, {"used": used, "limit": limit}, culprit, tell=begins)
-
-    async def _act_on_excess(
-        self, row: Row, resource: str, figures: dict[str, Any], culprit: Supervised | None, *, tell: bool
-    ) -> None:
-        action, now = OnQuota(row["on_quota"]), self._context.clock.now()
-        told = {"resource": resource, **figures, "action": action.value, "runner": culprit and culprit.name}
-
-        def act(tx: Tx) -> None:
-            if tell or culprit is not None:
-                events.append(tx, "project.quota_exceeded", row["name"], told, actor=booking.ACTOR, now=now)
-            if culprit is None:
-                return
-            why = {**culprit.whose(), "resource": resource, **figures, "action": action.value}
-            events.append(tx, "runner.held_to_quota", culprit.id, why, actor=booking.ACTOR, now=now)
-            running = (Desired.RUNNING,)
-            if action is OnQuota.PAUSE:
-                runners.want_unasked(tx, culprit.id, Desired.PAUSED, instead_of=running)
-                return
-            booking.stop_unasked(tx, culprit, EndReason.QUOTA, instead_of=running, now=now)
-
-        if tell or culprit is not None:
-            await self._context.write(act)
-            log.warning("a quota is exceeded", extra={"project": row["name"], **told})
-        if culprit is not None:
-            self._context.wake([culprit.id])
-
-    def _culprit(self, project: str, resource: str, action: OnQuota, since: datetime) -> Supervised | None:
-        """Who is to be acted on: the one that uses most. Nobody while what was done before takes effect."""
-        living = runners.list_runners(self._context.rows, project=project)
-        if action is OnQuota.WARN or any(map(_is_giving_way, living)):
-            return None
-        is_paused = any(runner.state is RunnerState.PAUSED for runner in living)
-        if action is OnQuota.PAUSE and resource == "rss_bytes" and is_paused:
-            return None
-        seen = [runner for runner in living if runner.seen_at is not None and runner.seen_at >= since]
-        running = [runner for runner in seen if runner.state is RunnerState.RUNNING]
-        ranked = sorted(running, key=lambda runner: getattr(runner, resource) or 0)
-        return supervision.get_supervised(self._context.rows, ranked[-1].id) if ranked else None
-
-
-def _is_giving_way(runner: Runner) -> bool:
-    """Whether it is being stopped or paused right now."""
-    is_wanted = runner.desired is Desired.RUNNING
-    return runner.state is RunnerState.STOPPING or (runner.state is RunnerState.RUNNING and not is_wanted)

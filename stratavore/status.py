@@ -17,16 +17,17 @@ from stratavore.model import (
     Status,
 )
 from stratavore.protocol import ListEvents, Nothing
+from stratavore.quotas import exceeded
 from stratavore.spawning import start_of
 from stratavore.standing import next_of, recorded_evidence, summary_of, whole
-from stratavore.store import events, runners, samples, supervision
+from stratavore.store import events, runners, supervision
 from stratavore.store.database import Condition
 from stratavore.store.supervision import Supervised
 
 
 async def status(context: Context, asker: Asker, request: Nothing) -> Status:
     """The whole house in one line."""
-    warnings = [*warnings_of(context), *_over_quota(context)]
+    warnings = [*warnings_of(context), *exceeded(context.rows, context.seen_since())]
     return whole(context.rows, warnings, seen_since=context.seen_since())
 
 
@@ -77,16 +78,6 @@ def warnings_of(context: Context) -> list[str]:
     silent = [shim_id for shim_id, state in context.shims.health().items() if state != "ok"]
     found += [f"holder {shim_id} is {context.shims.health()[shim_id]}" for shim_id in silent]
     return found
-
-
-def _over_quota(context: Context) -> Iterable[str]:
-    for row in samples.by_project(context.rows, since=context.seen_since()):
-        for what, used, limit in (
-            ("bytes of memory", row["rss_bytes"], row["max_memory_bytes"]),
-            ("% CPU", row["cpu_percent"], row["max_cpu_percent"]),
-        ):
-            if used is not None and limit is not None and used > limit:
-                yield f"project {row['name']} is over its quota: {used:.0f} of {limit:.0f} {what}"
 
 
 def _from_the_process(context: Context, row: Supervised) -> Iterable[Evidence]:
