@@ -35,6 +35,7 @@ def test_a_restart_continues_the_conversation_under_the_same_name(house: House) 
     first = house.at_prompt("worker")
     house.cli("send", "worker", "count to 7")
     house.until_logged("worker", "word-7")
+    house.until_status(first, "idle")
     house.cli("stop", "worker")
 
     house.cli("restart", "worker")
@@ -53,6 +54,7 @@ def test_a_session_whose_claude_was_killed_is_resumed_by_its_restart_policy(hous
     first = house.at_prompt("worker", "--restart", "on-failure")
     house.cli("send", "worker", "count to 7")
     house.until_logged("worker", "word-7")
+    house.until_status(first, "idle")  # an answer is stored when its turn is over, not when it is shown
     os.kill(first["pid"], signal.SIGKILL)
 
     again = house.wait_for("worker", lambda runner: runner["run"] == 2 and runner["pid"] is not None)
@@ -65,6 +67,7 @@ def test_a_session_whose_claude_was_killed_is_resumed_by_its_restart_policy(hous
 def test_a_first_prompt_is_submitted_once_whatever_restarts_follow(house: House) -> None:
     first = house.launch("worker", "--restart", "on-failure", "--prompt", "count to 7")
     house.until_logged("worker", "word-7")
+    house.until_status(first, "idle")  # an answer is stored when its turn is over, not when it is shown
     os.kill(first["pid"], signal.SIGKILL)
     second = house.wait_for("worker", lambda runner: runner["run"] == 2 and runner["pid"] is not None)
     house.until_prompt(second)
