@@ -310,17 +310,17 @@ def _finish_all(tx: Tx, over: Sequence[_Over], moment: Moment, pace: Pace) -> li
     """End the runs and settle what follows; returns the ids of the runners of which another run does."""
     changes = [runs.Change(run, cause, run.stop_by or ACTOR, facts) for run, cause, _, facts in over]
     ended = runs.advance_all(tx, changes, now=moment.now)
-    done, tired, again = list[str](), list[events.Fact](), list[str]()
+    follows, tired = dict[str, bool](), list[events.Fact]()  # of two runs of one runner the later one decides
     for number, ((run, _, lasted_seconds, _), now_ended) in enumerate(zip(over, ended, strict=True)):
         chance = (moment.chance + number * _SPREAD) % 1
         match after_end(run, now_ended.state, lasted_seconds=lasted_seconds, pace=pace, chance=chance):
             case Over(gave_up):
-                done.append(run.runner_id)
+                follows[run.runner_id] = False
                 if gave_up:
                     told = {**run.whose(), "max_restarts": run.max_restarts}
                     tired.append(events.Fact("runner.gave_up", run.runner_id, told, ACTOR))
             case Again(pause, failures, _):
-                again.append(run.runner_id)
+                follows[run.runner_id] = True
                 runners.schedule_retry(
                     tx,
                     run.runner_id,
@@ -331,9 +331,9 @@ def _finish_all(tx: Tx, over: Sequence[_Over], moment: Moment, pace: Pace) -> li
                     failures=failures,
                     now=moment.now,
                 )
-    runners.settle_all(tx, done)
+    runners.settle_all(tx, [runner_id for runner_id, another in follows.items() if not another])
     events.append_all(tx, tired, now=moment.now)
-    return again
+    return [runner_id for runner_id, another in follows.items() if another]
 
 
 def _why(run: RunRow, end: End) -> tuple[EndReason, str]:

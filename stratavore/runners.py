@@ -16,17 +16,22 @@ from stratavore.errors import Conflict, Degraded, StorageFailed
 from stratavore.model import Desired, EndReason, Run, Runner
 from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Stop, states_of
 from stratavore.store import events, runners, runs, supervision
-from stratavore.store.database import Tx
+from stratavore.store.database import Condition, Tx
 from stratavore.store.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
+_LOOK_AT_DISK_SECONDS = 2.0
 _LOOK_AGAIN_SECONDS = 20e-6
 """While many change at once, whoever waits for them all pauses so long for each of them before the next look."""
 
 
 async def list_runners(context: Context, asker: Asker, request: ListRunners) -> list[Runner]:
-    """Runners; with `until`, as soon as all of them are where they are waited for, or the time is up."""
+    """Runners; with `until`, as soon as all of them are where they are waited for, or the time is up.
+
+    Raises:
+        Degraded: they are not, and nothing can be recorded now.
+    """
     ids = None if request.runner is None else runners.resolve_all(context.rows, request.runner, request.project)
     if request.until is not None and ids is not None:
         await _wait(context, ids, request)
@@ -139,9 +144,20 @@ async def _wait(context: Context, ids: list[str], request: ListRunners) -> None:
         left = deadline - context.clock.boottime()
         if left <= 0:
             return
-        await context.news.wait(left)
+        await context.news.wait(min(left, _LOOK_AT_DISK_SECONDS))
+        _refuse_if_nothing_is_booked(context)
         if len(ids) > 1:
             await asyncio.sleep(len(ids) * _LOOK_AGAIN_SECONDS)
+
+
+def _refuse_if_nothing_is_booked(context: Context) -> None:
+    """Raise Degraded while the database takes nothing: what is waited for could not be told."""
+    health = context.database.health
+    if health.condition is not Condition.OK:
+        raise Degraded(
+            f"the database is {health.condition}: {health.reason}; what is waited for may have happened,"
+            " and is recorded once there is room"
+        )
 
 
 async def _stop(

@@ -461,6 +461,17 @@ class TestAdoption:
         assert taken is not None
         assert books.supervised(taken).name == f"web-{taken}"
 
+    def test_of_two_runs_that_end_together_the_later_one_decides(self, books: Books) -> None:
+        row = books.runner(restart_policy=RestartPolicy.ALWAYS)
+        book_spawned(books, row)
+        books.do(lambda tx: runners.want(tx, row.id, Desired.STOPPED))
+        first = end_of(books, row)
+        label = msgspec.structs.replace(Label.read(first.record.label), run=2).write()
+        second = first._replace(record=first.record._replace(key=f"{row.id}.2", label=label))
+        assert books.do(lambda tx: booking.book_ends(tx, [first, second], MOMENT, PACE)) == [row.id]
+        assert books.supervised(row.id).alive
+        assert books.supervised(row.id).retry_at_boottime is not None
+
     def test_an_end_that_nobody_knows_of_is_booked_with_its_beginning(self, books: Books) -> None:
         row = books.runner()
         end = end_of(books, row, exit_code=3)

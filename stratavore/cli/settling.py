@@ -13,14 +13,12 @@ from typing import Any
 from stratavore import control
 from stratavore.cli.asking import here
 from stratavore.cli.choosing import Choice, Listed
-from stratavore.errors import DaemonUnreachable, Degraded, TimedOut
+from stratavore.errors import DaemonUnreachable, TimedOut
 from stratavore.routes import LONGEST_WAIT_SECONDS
 
 PATIENCE_SECONDS = 20.0
 """How long a daemon that went away may take to come back."""
 PROGRESS_AFTER_SECONDS = 1.0
-DISK_AFTER_SECONDS = 2.0
-_DISK_LOOK_SECONDS = 2.0
 
 Done = Callable[[dict[str, Any]], bool]
 
@@ -30,6 +28,7 @@ def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, wai
 
     Raises:
         TimedOut: they were not within `timeout` seconds; the message counts those that are missing.
+        Degraded: the database takes nothing now, so that they are could not be told.
     """
     began = time.monotonic()
     deadline = None if timeout is None else began + timeout
@@ -38,8 +37,7 @@ def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, wai
         while True:
             room = LONGEST_WAIT_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
             asked = time.monotonic()
-            slice_seconds = 1.0 if progress.visible else _DISK_LOOK_SECONDS
-            listed = _list(choice, until, min(room, slice_seconds))
+            listed = _list(choice, until, min(room, 1.0 if progress.visible else LONGEST_WAIT_SECONDS))
             missing = [runner for runner in listed if not done(runner)]
             if not missing:
                 return listed
@@ -48,25 +46,11 @@ def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, wai
                     f"after {timeout:g} s {len(missing)} of {len(listed)} runners not yet {waiting_for}: "
                     + ", ".join(f"{runner['name']} is {runner['state']}" for runner in missing[:5])
                 )
-            if time.monotonic() - began > DISK_AFTER_SECONDS:
-                _refuse_if_nothing_is_booked(waiting_for)
             progress.show(len(listed) - len(missing), len(listed))
             if time.monotonic() - asked < 0.02:  # `until` is true already, but `done` wants more
                 time.sleep(0.02)
     finally:
         progress.clear()
-
-
-def _refuse_if_nothing_is_booked(waiting_for: str) -> None:
-    """Raise Degraded while the database takes nothing: what is waited for may have happened, and could not be told."""
-    try:
-        warnings = control.ask(here(), "status")["warnings"]
-    except DaemonUnreachable:
-        return
-    if found := [warning for warning in warnings if warning.startswith("the database ")]:
-        raise Degraded(
-            f"{found[0]}; the holders were asked, and when it is {waiting_for} is recorded once there is room"
-        )
 
 
 class Progress:
