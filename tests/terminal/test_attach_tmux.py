@@ -5,7 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,8 +45,19 @@ def tmux(tmp_path: Path) -> Iterator[Tmux]:
     tmux("kill-server")
 
 
-def sees(tmux: Tmux, text: str) -> Callable[[], bool]:
-    return lambda: text in tmux.screen()
+def wait_for(tmux: Tmux, text: str) -> None:
+    """Until the screen holds it; what stands there instead is told."""
+    seen = [""]
+
+    def is_there() -> bool:
+        seen[0] = tmux.screen()
+        return text in seen[0]
+
+    try:
+        wait_until(is_there, repr(text))
+    except AssertionError as failure:
+        failure.add_note(seen[0])
+        raise
 
 
 def test_a_full_screen_program_comes_and_goes_and_the_shell_is_as_before(shim: Shim, tmux: Tmux) -> None:
@@ -54,29 +65,29 @@ def test_a_full_screen_program_comes_and_goes_and_the_shell_is_as_before(shim: S
     wait_until(lambda: b"page" in run.log.read_bytes())
     tmux("send-keys", "echo before", "Enter")
     tmux.attach(run)
-    wait_until(sees(tmux, "the page"))
+    wait_for(tmux, "the page")
     assert "before" not in tmux.screen()
     tmux("send-keys", "typed")
-    wait_until(sees(tmux, "typed"))
+    wait_for(tmux, "typed")
     tmux("send-keys", "C-\\", "d")
-    wait_until(sees(tmux, "OUTCOME detached"))
+    wait_for(tmux, "OUTCOME detached")
     assert "before" in tmux.screen()
     flags = tmux(
         "display-message", "-p", "#{mouse_any_flag}#{mouse_standard_flag}#{cursor_flag}#{alternate_on}"
     ).strip()
     assert flags == "0010"
     tmux("send-keys", "stty -a | grep -c ' icanon'", "Enter")
-    wait_until(sees(tmux, "\n1\n"))
+    wait_for(tmux, "\n1\n")
 
 
 def test_what_the_terminal_answers_does_not_reach_the_shell(shim: Shim, tmux: Tmux) -> None:
     run = shim.shell(r"stty raw -echo; while :; do printf '\033[6n\033[c'; sleep 0.01; done")
     tmux.attach(run)
-    wait_until(sees(tmux, "detach with"))
+    wait_for(tmux, "detach with")
     tmux("send-keys", "C-\\", "d")
-    wait_until(sees(tmux, "OUTCOME detached"))
+    wait_for(tmux, "OUTCOME detached")
     tmux("send-keys", "echo done-$((1+1))", "Enter")
-    wait_until(sees(tmux, "done-2"))
+    wait_for(tmux, "done-2")
     after = tmux.screen().partition("OUTCOME")[2]
     assert "R" not in after
     assert "1;2" not in after
