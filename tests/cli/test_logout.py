@@ -20,6 +20,8 @@ def test_a_logout_kills_nothing(tmp_path: Path) -> None:
     """The first command of a login starts all of it; `nohup` shows that such an end takes what only looks away."""
     cli = Cli(tmp_path / "home", clean_environment(tmp_path))
     login = pexpect.spawn("/bin/sh", ["-i"], env={**cli.environment, "PS1": "$ "}, timeout=SECONDS, encoding="utf-8")
+    leader = login.pid
+    assert leader is not None
     try:
         new = shlex.join(cli.command("new", "demo", "--path", str(tmp_path), "--agent", "shell"))
         launch = shlex.join(cli.command("launch", "demo", "--name", "r", "--", "sh", "-c", COUNTING))
@@ -30,12 +32,12 @@ def test_a_logout_kills_nothing(tmp_path: Path) -> None:
         runner = cli.json("show", "r")
         ours = _ours(cli)
         assert len(ours) >= 3, "a daemon, a zygote and a shim"
-        in_session = _session(login.pid)
+        in_session = _session(leader)
         assert len(in_session) >= 2, "the shell and what it left running"
         _log_out(login, in_session)
         assert not any(map(_is_alive, in_session))
         assert all(map(_is_alive, [*ours, runner["pid"]]))
-        assert _session(login.pid) == []
+        assert _session(leader) == []
         after = cli.json("show", "r")
         assert (after["state"], after["pid"], after["started_at"]) == ("running", runner["pid"], runner["started_at"])
         printed = cli("logs", "r").stdout

@@ -76,8 +76,8 @@ def test_a_full_screen_program_comes_and_goes_and_the_shell_is_as_before(shim: S
         "display-message", "-p", "#{mouse_any_flag}#{mouse_standard_flag}#{cursor_flag}#{alternate_on}"
     ).strip()
     assert flags == "0010"
-    tmux("send-keys", "stty -a | grep -c ' icanon'", "Enter")
-    wait_for(tmux, "\n1\n")
+    tmux("send-keys", "echo canonical-$(stty -a | grep -c ' icanon')", "Enter")
+    wait_for(tmux, "canonical-1")
 
 
 def test_what_the_terminal_answers_does_not_reach_the_shell(shim: Shim, tmux: Tmux) -> None:
