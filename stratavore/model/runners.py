@@ -1,40 +1,9 @@
-"""The public nouns: what the API returns, the client types and the screens show.
-
-Rule 1: a Struct here is the row, the JSON and the line on the screen; there is no second shape to convert to.
-Rule 2: unknown is None, never zero, never an empty string.
-Rule 3: times are UTC and aware; sizes are bytes, spans are seconds, CPU is percent of one core.
-"""
+"""Runners and their runs, as the API tells of them."""
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, NewType
 
-import msgspec
-
-ProjectName = NewType("ProjectName", str)
-RunnerId = NewType("RunnerId", str)
-RunKey = NewType("RunKey", str)
-ShimId = NewType("ShimId", str)
-
-
-class Public(msgspec.Struct, frozen=True, kw_only=True):
-    """What may leave the daemon."""
-
-
-class ProjectStatus(StrEnum):
-    """A report for people: has it living runners, or was it put away?"""
-
-    ACTIVE = "active"
-    IDLE = "idle"
-    ARCHIVED = "archived"
-
-
-class OnQuota(StrEnum):
-    """What happens to a project's runners when its memory or CPU quota is exceeded."""
-
-    WARN = "warn"
-    PAUSE = "pause"
-    STOP = "stop"
+from stratavore.model.base import Public
 
 
 class RunnerState(StrEnum):
@@ -76,13 +45,6 @@ class Activity(StrEnum):
     UNKNOWN = "unknown"
 
 
-class Durability(StrEnum):
-    """What a reply promises against power loss; against crashes and SIGKILL both promise everything."""
-
-    FULL = "full"  # An answered write is on the disk.
-    NORMAL = "normal"  # The newest writes may roll back, each whole.
-
-
 class EndReason(StrEnum):
     """Why a run ended."""
 
@@ -105,24 +67,6 @@ class Health(StrEnum):
     OK = "ok"
     UNRESPONSIVE = "unresponsive"
     UNKNOWN = "unknown"
-
-
-class Project(Public, frozen=True):
-    """A directory with a name and quotas."""
-
-    name: str
-    path: str
-    agent: str | None
-    description: str
-    tags: list[str]
-    status: ProjectStatus
-    runners: int
-    max_runners: int
-    max_memory_bytes: int | None
-    max_cpu_percent: float | None
-    on_quota: OnQuota
-    created_at: datetime
-    archived_at: datetime | None
 
 
 class Runner(Public, frozen=True):
@@ -192,24 +136,6 @@ class Run(Public, frozen=True):
     """Absolute path of the file that holds its output."""
 
 
-class Event(Public, frozen=True):
-    """A past-tense fact, committed with the change that it tells of."""
-
-    seq: int
-    event_id: str
-    aggregate_type: str
-    aggregate_id: str
-    aggregate_seq: int
-    type: str
-    schema_version: int
-    payload: dict[str, Any]
-    at: datetime
-    actor: str
-    generation: int
-    previous_hash: str
-    hash: str
-
-
 class Evidence(Public, frozen=True):
     """One thing that somebody said about a runner, and how old it is."""
 
@@ -225,32 +151,6 @@ class Explanation(Public, frozen=True):
     summary: str
     evidence: list[Evidence]
     next: str
-
-
-class Status(Public, frozen=True):
-    """The whole house in one line: how many runners in which state, how many projects, is anything wrong."""
-
-    runners: int
-    by_state: dict[str, int]
-    projects: int
-    cpu_percent: float | None
-    rss_bytes: int | None
-    warnings: list[str]
-
-
-class DaemonStatus(Public, frozen=True):
-    """The supervising process itself."""
-
-    pid: int
-    version: str
-    started_at: datetime
-    runners: int
-    shims: int
-    database: str
-    """`ok`, `degraded`, `failed` or `corrupt`, with the reason behind a colon."""
-    healthy: bool
-    limits: str
-    """`hard` where projects' memory and CPU quotas are also enforced by cgroups, else `soft` and why."""
 
 
 class Launched(Public, frozen=True):
@@ -275,35 +175,3 @@ class Sent(Public, frozen=True):
 
     taken: bool | None
     detail: str
-
-
-class Reconciled(Public, frozen=True):
-    """What a reconciliation found and did."""
-
-    examined: int
-    changed: int
-    lost: list[str]
-    adopted: list[str]
-
-
-class DiskUse(Public, frozen=True):
-    """Bytes on disk by kind, and the largest runners."""
-
-    database_bytes: int
-    output_bytes: int
-    other_bytes: int
-    by_runner: dict[str, int]
-
-
-class Pruned(Public, frozen=True):
-    """What a pruning removed."""
-
-    runners: int
-    events: int
-    bytes: int
-
-
-class Acknowledged(Public, frozen=True):
-    """The wish is committed; there is nothing to show."""
-
-    ok: bool = True

@@ -1,0 +1,57 @@
+"""The public nouns: what the API returns, the client types and the screens show.
+
+Rule 1: a Struct here is the row, the JSON and the line on the screen; there is no second shape to convert to.
+Rule 2: unknown is None, never zero, never an empty string.
+Rule 3: times are UTC and aware; sizes are bytes, spans are seconds, CPU is percent of one core.
+"""
+
+from stratavore.model.base import ProjectName, Public, RunKey, RunnerId, ShimId
+from stratavore.model.daemon import Acknowledged, DaemonStatus, DiskUse, Durability, Event, Pruned, Reconciled, Status
+from stratavore.model.projects import OnQuota, Project, ProjectStatus
+from stratavore.model.runners import (
+    Activity,
+    Desired,
+    EndReason,
+    Evidence,
+    Explanation,
+    Health,
+    Launched,
+    LaunchPlan,
+    RestartPolicy,
+    Run,
+    Runner,
+    RunnerState,
+    Sent,
+)
+
+__all__ = [
+    "Acknowledged",
+    "Activity",
+    "DaemonStatus",
+    "Desired",
+    "DiskUse",
+    "Durability",
+    "EndReason",
+    "Event",
+    "Evidence",
+    "Explanation",
+    "Health",
+    "LaunchPlan",
+    "Launched",
+    "OnQuota",
+    "Project",
+    "ProjectName",
+    "ProjectStatus",
+    "Pruned",
+    "Public",
+    "Reconciled",
+    "RestartPolicy",
+    "Run",
+    "RunKey",
+    "Runner",
+    "RunnerId",
+    "RunnerState",
+    "Sent",
+    "ShimId",
+    "Status",
+]

@@ -1,0 +1,108 @@
+"""What may be asked of the daemon: one frozen Struct per request, and which route takes and answers what.
+
+Rule 1: a route is one row of `routes.PLACES` and one of SHAPES; server, client and documents are made from both.
+Rule 2: a request Struct says all that is checked by shape; what needs the database is checked by its verb.
+Rule 3: a field that is left out stays as it is; null clears it.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from stratavore.model import (
+    Acknowledged,
+    DaemonStatus,
+    DiskUse,
+    Event,
+    Explanation,
+    Launched,
+    LaunchPlan,
+    Project,
+    Pruned,
+    Reconciled,
+    Run,
+    Runner,
+    Sent,
+    Status,
+)
+from stratavore.protocol.base import LARGEST_SEQ, Choose, Name, Nothing, Request, refusal
+from stratavore.protocol.daemon import ListEvents, Prune, StopDaemon
+from stratavore.protocol.projects import EditProject, ListProjects, NewProject
+from stratavore.protocol.runners import ENDED, SETTLED, Input, Launch, ListRunners, Rename, Stop, states_of
+from stratavore.routes import PLACES, PREFIX
+
+__all__ = [
+    "BY_NAME",
+    "ENDED",
+    "LARGEST_SEQ",
+    "ROUTES",
+    "SETTLED",
+    "SHAPES",
+    "Choose",
+    "EditProject",
+    "Input",
+    "Launch",
+    "ListEvents",
+    "ListProjects",
+    "ListRunners",
+    "Name",
+    "NewProject",
+    "Nothing",
+    "Prune",
+    "Rename",
+    "Request",
+    "Route",
+    "Stop",
+    "StopDaemon",
+    "refusal",
+    "states_of",
+]
+
+SHAPES: Mapping[str, tuple[type[Request], Any]] = {
+    "status": (Nothing, Status),
+    "daemon_status": (Nothing, DaemonStatus),
+    "stop_daemon": (StopDaemon, Acknowledged),
+    "list_projects": (ListProjects, list[Project]),
+    "new_project": (NewProject, Project),
+    "get_project": (Nothing, Project),
+    "edit_project": (EditProject, Project),
+    "delete_project": (Nothing, Acknowledged),
+    "list_runners": (ListRunners, list[Runner]),
+    "launch": (Launch, Launched | LaunchPlan),
+    "get_runner": (Nothing, Runner),
+    "rename_runner": (Rename, Runner),
+    "remove_runners": (Choose, list[Runner]),
+    "list_runs": (Nothing, list[Run]),
+    "explain_runner": (Nothing, Explanation),
+    "stop_runners": (Stop, list[Runner]),
+    "kill_runners": (Choose, list[Runner]),
+    "pause_runners": (Choose, list[Runner]),
+    "unpause_runners": (Choose, list[Runner]),
+    "restart_runners": (Stop, list[Runner]),
+    "send_input": (Input, Sent),
+    "interrupt_runner": (Nothing, Sent),
+    "list_events": (ListEvents, list[Event]),
+    "reconcile": (Nothing, Reconciled),
+    "disk_use": (Nothing, DiskUse),
+    "prune": (Prune, Pruned),
+}
+"""What is sent and what is answered, by the route's name."""
+
+
+class Route(NamedTuple):
+    """One thing that can be asked. `name` is the client's method and the verb's name, `verb` what a person types."""
+
+    name: str
+    verb: str
+    method: str
+    path: str
+    reads: bool
+    has_body: bool
+    request: type[Request]
+    answer: Any
+
+
+ROUTES = tuple(
+    Route(name, place.verb, place.method, PREFIX + place.path, place.reads, place.has_body, *SHAPES[name])
+    for name, place in PLACES.items()
+)
+BY_NAME = {route.name: route for route in ROUTES}

@@ -1,0 +1,106 @@
+"""What may be asked about runners."""
+
+from typing import Annotated
+
+from msgspec import Meta, field
+
+from stratavore.discreet import Discreet
+from stratavore.model import (
+    RestartPolicy,
+    RunnerState,
+)
+from stratavore.protocol.base import Count, Name, Request, Seconds
+from stratavore.routes import LONGEST_WAIT_SECONDS
+
+SETTLED = frozenset(RunnerState) - {RunnerState.STARTING}
+ENDED = frozenset({RunnerState.TERMINATED, RunnerState.FAILED, RunnerState.LOST})
+
+
+class Launch(Discreet, Request, frozen=True):
+    """A wish for runners.
+
+    `environment` is the caller's whole environment, which the daemon filters (None: the caller brings none); `env` is
+    what `--env` and `--env-file` said and passes the filter. `argv` follows the agent's own; for `shell` it is the
+    whole command. `dry_run` is answered with a LaunchPlan.
+    """
+
+    project: str
+    name: Name | None = None
+    agent: str | None = None
+    restart_policy: RestartPolicy | None = None
+    max_restarts: Annotated[int, Meta(ge=0)] | None = None
+    count: Count = 1
+    partial: bool = False
+    prompt: str | None = None
+    tty: bool = True
+    rows: Annotated[int, Meta(ge=1, le=1000)] = 24
+    columns: Annotated[int, Meta(ge=1, le=1000)] = 80
+    environment: dict[str, str] | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    umask: Annotated[int, Meta(ge=0, le=0o777)] | None = None
+    stop_grace_seconds: Seconds | None = None
+    max_seconds: Seconds | None = None
+    argv: list[str] = field(default_factory=list)
+    dry_run: bool = False
+
+
+class ListRunners(Request, frozen=True):
+    """Which runners; ended ones only with `all`, or when `runner` or `state` names them.
+
+    With `until`, the answer waits (at most `wait_seconds`) till every runner that is listed is in one of these states;
+    it then tells the states as they are, so the caller looks whether it came.
+    """
+
+    runner: str | None = None
+    project: str | None = None
+    state: RunnerState | None = None
+    all: bool = False
+    until: str | None = None
+    """Comma-separated states; `settled` stands for all but `starting`, `ended` for the three final ones."""
+    wait_seconds: Annotated[float, Meta(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
+    limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
+    offset: Annotated[int, Meta(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.until is not None:
+            states_of(self.until)
+
+
+class Stop(Request, frozen=True):
+    """End runners politely; `project` narrows a `*`. `grace_seconds` overrides their own."""
+
+    project: str | None = None
+    grace_seconds: Seconds | None = None
+
+
+class Rename(Request, frozen=True):
+    name: Name
+
+
+class Input(Request, frozen=True):
+    """What to type. `text` is pasted and then submitted with its own key unless `submit` is false; `keys` are names
+    such as `esc`, `enter`, `ctrl-c`, typed after the text."""
+
+    text: Annotated[str, Meta(max_length=900_000)] | None = None
+    keys: list[str] = field(default_factory=list)
+    submit: bool = True
+
+
+def states_of(until: str) -> frozenset[RunnerState]:
+    """The states that an `until` names: a comma-separated list, `settled` or `ended` (also written `done`).
+
+    Raises:
+        ValueError: a word is no state.
+    """
+    named: set[RunnerState] = set()
+    for word in until.split(","):
+        match word.strip():
+            case "settled":
+                named |= SETTLED
+            case "ended" | "done":
+                named |= ENDED
+            case state:
+                if state not in [*RunnerState]:
+                    raise ValueError(f"{state!r} is no state")
+                named.add(RunnerState(state))
+    return frozenset(named)
