@@ -51,7 +51,7 @@ def after_end(run: RunRow, ended: State, *, lasted_seconds: float, pace: Pace, c
 
 def _policy_restarts(policy: RestartPolicy, ended: State) -> bool:
     match policy:
-        case RestartPolicy.NEVER:
+        case RestartPolicy.NEVER | RestartPolicy.ON_LIMIT_RESET:  # the latter asks for its own moment
             return False
         case RestartPolicy.ON_FAILURE:
             return ended is not State.TERMINATED

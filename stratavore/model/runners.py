@@ -33,6 +33,8 @@ class RestartPolicy(StrEnum):
     NEVER = "never"
     ON_FAILURE = "on-failure"
     ALWAYS = "always"
+    ON_LIMIT_RESET = "on-limit-reset"
+    """When the provider of its model, who had refused to go on, does so again."""
 
 
 class Activity(StrEnum):
@@ -78,6 +80,13 @@ class Runner(Public, frozen=True):
     agent: str
     state: RunnerState
     activity: Activity
+    activity_since: datetime | None
+    activity_source: str | None
+    """Who said so."""
+    waiting_for: str | None
+    """What it waits for, in the agent's own words; None while it does not wait."""
+    limit_resets_at: datetime | None
+    """When the provider of its model goes on, if that refused."""
     pid: int | None
     exit_code: int | None
     exit_signal: int | None
@@ -106,6 +115,12 @@ class Runner(Public, frozen=True):
     dropped_bytes: int | None
     """Output that the disk refused, of the runs that have ended; None if none has."""
     last_line: str | None
+    tokens: int | None
+    """Of all its runs, all classes together; None if nobody tells."""
+    cost_usd: float | None
+    unpriced_calls: int | None
+    blocked: str | None
+    """Why it may not go on, if a budget says so."""
 
 
 class Run(Public, frozen=True):

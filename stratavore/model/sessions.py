@@ -1,0 +1,103 @@
+"""Conversations and permission requests, as the API tells of them."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from stratavore.model.base import Public
+
+
+class ModelUsage(Public, frozen=True):
+    """What one model did in a conversation. The classes of tokens are disjoint."""
+
+    model: str
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cache_write_5m_tokens: int
+    cache_write_1h_tokens: int
+    cache_read_tokens: int
+    cost_usd: float
+    unpriced_calls: int
+
+
+class Session(Public, frozen=True):
+    """An agent's conversation: its own id, its transcript, what it used."""
+
+    id: str
+    agent: str
+    project: str | None
+    cwd: str | None
+    runners: list[str]
+    """Names of the runners that were in it, the newest last; empty for one that was started elsewhere."""
+    is_foreign: bool
+    is_live: bool
+    """A process is in it now, ours or not."""
+    started_at: datetime | None
+    ended_at: datetime | None
+    last_message_at: datetime | None
+    messages: int
+    tokens: int
+    cost_usd: float
+    unpriced_calls: int
+    models: list[ModelUsage]
+    resumed_from: str | None
+    """The conversation that it was forked from."""
+    title: str | None
+    transcript_path: str | None
+    transcript_bytes: int | None
+    archived_at: datetime | None
+    resumable: bool
+    why_not: str | None
+    """Why it cannot be resumed now; None if it can."""
+
+
+class TranscriptTurn(Public, frozen=True):
+    """One thing that was said: `role` is user, assistant, tool or system."""
+
+    role: str
+    at: datetime | None
+    text: str
+    tool: str | None
+
+
+class ImportProgress(Public, frozen=True):
+    """How far an import is: of `total_bytes` in `total_files`."""
+
+    is_running: bool
+    files: int
+    total_files: int
+    bytes: int
+    total_bytes: int
+    sessions: int
+    calls: int
+    bad_lines: int
+    failed: str | None
+
+
+class Decision(StrEnum):
+    """How a permission request ended."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    EXPIRED = "expired"
+    ELSEWHERE = "elsewhere"
+    """In the agent's own dialog."""
+
+
+class Approval(Public, frozen=True):
+    """An agent asks whether it may use a tool."""
+
+    id: str
+    runner: str
+    project: str
+    session_id: str | None
+    tool: str
+    input: dict[str, Any]
+    asked_at: datetime
+    expires_at: datetime
+    decision: Decision | None
+    for_session: bool
+    reason: str | None
+    decided_at: datetime | None
+    decided_by: str | None
