@@ -79,7 +79,7 @@ def run(argv: list[str]) -> int:
     except click.Abort:
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        tell(_usage(error))
         return error.exit_code
     except StratavoreError as error:
         tell(error)
@@ -106,6 +106,14 @@ def tell(error: StratavoreError) -> None:
 
     remedy = f" → {error.remedy}" if error.remedy else ""
     print(f"stratavore: {clean(error.message)}{clean(remedy)}", file=sys.stderr)
+
+
+def _usage(error: click.ClickException) -> StratavoreError:
+    """What click says of a wrong command line, as we say what is wrong."""
+    message = error.format_message().removesuffix(".")
+    ctx = error.ctx if isinstance(error, click.UsageError) else None
+    remedy = f"`{ctx.command_path} --help` shows how it is said" if ctx else "see `stratavore --help`"
+    return StratavoreError(f"{message[:1].lower()}{message[1:]}", remedy=remedy)
 
 
 def refuse_unknown(word: str) -> None:

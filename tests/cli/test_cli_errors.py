@@ -1,6 +1,7 @@
 """How errors reach a person: one line with the remedy, and an exit code that scripts can rely on."""
 
 import os
+import re
 import subprocess
 
 import pytest
@@ -38,8 +39,9 @@ def test_a_refusal_is_one_line_with_its_remedy_and_the_exit_code_of_its_class(
     ],
     ids=" ".join,
 )
-def test_a_wrong_use_is_exit_2_and_starts_no_daemon(cli: Cli, argv: list[str]) -> None:
-    assert "Usage: stratavore" in cli(*argv, exits=2).stderr
+def test_a_wrong_use_is_one_line_and_exit_2_and_starts_no_daemon(cli: Cli, argv: list[str]) -> None:
+    said = cli(*argv, exits=2).stderr
+    assert re.fullmatch(r"stratavore: .+ → .+\n", said)
     assert not cli.home.exists()
 
 
