@@ -1,0 +1,51 @@
+"""A verdict is a whole file, or none."""
+
+from pathlib import Path
+
+import pytest
+
+from stratavore import verdicts
+from stratavore.paths import Paths
+
+HOSTILE = 'over\n"budget" \x1b[31m\ud800 é'
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> Paths:
+    paths = Paths(tmp_path, tmp_path / "config.toml")
+    paths.runners.mkdir()
+    return paths
+
+
+def test_nobody_is_blocked_without_a_verdict(paths: Paths) -> None:
+    assert verdicts.read(paths, "a") is None
+
+
+def test_a_verdict_blocks_until_it_is_lifted(paths: Paths) -> None:
+    verdicts.write(paths, "a", HOSTILE)
+    assert verdicts.read(paths, "a") == HOSTILE
+    assert verdicts.read(paths, "b") is None
+    verdicts.write(paths, "a", None)
+    assert verdicts.read(paths, "a") is None
+
+
+def test_a_verdict_is_the_owners_alone_and_on_one_line(paths: Paths) -> None:
+    verdicts.write(paths, "a", HOSTILE * 1000)
+    [file] = paths.runner("a").iterdir()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert b"\n" not in file.read_bytes()
+    assert len(verdicts.read(paths, "a") or "") == verdicts.LONGEST_REASON
+
+
+def test_who_has_no_verdict_yet_is_allowed_and_who_is_blocked_stays_so(paths: Paths) -> None:
+    verdicts.ensure(paths, "a")
+    assert (paths.runner("a") / verdicts.FILE).read_text() == "null"
+    verdicts.write(paths, "a", "over budget")
+    verdicts.ensure(paths, "a")
+    assert verdicts.read(paths, "a") == "over budget"
+
+
+def test_a_damaged_verdict_blocks_nobody(paths: Paths) -> None:
+    verdicts.write(paths, "a", "over budget")
+    (paths.runner("a") / verdicts.FILE).write_bytes(b'"over')
+    assert verdicts.read(paths, "a") is None
