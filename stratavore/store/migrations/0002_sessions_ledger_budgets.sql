@@ -62,6 +62,17 @@ CREATE TABLE session_runs (
 
 CREATE UNIQUE INDEX session_lease ON session_runs (session) WHERE until_at IS NULL;
 CREATE INDEX session_runs_runner ON session_runs (runner_id);
+CREATE INDEX session_runs_open ON session_runs (run_key) WHERE until_at IS NULL;
+
+-- How many messages of a conversation stand in which file: who reads one again from its beginning takes them back.
+CREATE TABLE session_files (
+    session  INTEGER NOT NULL REFERENCES sessions (number) ON DELETE CASCADE,
+    path     TEXT    NOT NULL,
+    messages INTEGER NOT NULL,
+    PRIMARY KEY (session, path)
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX session_files_path ON session_files (path);
 
 -- How far each file of an agent was read. The offset is just behind the last consumed line end.
 CREATE TABLE tails (

@@ -1,0 +1,224 @@
+"""Conversations: what is known of each, and which run is in it.
+
+Rule 1: an open row of `session_runs` is the lease: one run at a time is in a conversation, and in one conversation.
+Rule 2: what agents' files say is taken as it came but bounded; what was known is never unlearned by silence.
+Rule 3: a conversation is foreign until a runner of ours enters it.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from stratavore.agents.records import Note
+from stratavore.clock import iso
+from stratavore.errors import Conflict
+from stratavore.store.database import Row, Rows, Tx
+
+LONGEST_ID = 200
+_LONGEST_TITLE = 300
+_LONGEST_PATH = 4096
+
+
+class Holder(NamedTuple):
+    """The run that is in a conversation now; `name` is its runner's, or its id if the runner is forgotten."""
+
+    run_key: str
+    runner_id: str
+    name: str
+
+
+def find(rows: Rows, agent: str, session_id: str) -> int | None:
+    """The number of that conversation, if it is known."""
+    row = rows.one_or_none("SELECT number FROM sessions WHERE agent = ? AND id = ?", (agent, session_id))
+    return None if row is None else int(row["number"])
+
+
+def ensure(tx: Tx, agent: str, home: str, session_id: str, *, now: datetime) -> int:
+    """The number of that conversation, which is made known if it was not: as a foreign one of which nothing is told."""
+    found = find(tx, agent, session_id)
+    if found is not None:
+        return found
+    row = tx.one(
+        "INSERT INTO sessions (agent, id, home, is_foreign) VALUES (?, ?, ?, 1) RETURNING number",
+        (agent, session_id, home),
+    )
+    return int(row["number"])
+
+
+def note_all(
+    tx: Tx, agent: str, home: str, path: str | None, notes: Sequence[Note], *, now: datetime
+) -> dict[str, int]:
+    """Book what an agent's file says of its conversations, and make known those that were not; returns their numbers.
+
+    `path` is the transcript itself. None: the notes stand elsewhere (in a sub-agent's file, say), and their messages
+    are not counted.
+    """
+    by_id: dict[str, list[Note]] = {}
+    for note in notes:
+        if 0 < len(note.session_id) <= LONGEST_ID:
+            by_id.setdefault(note.session_id, []).append(note)
+    return {
+        session_id: _book(tx, _Gathered.of(session_id, told), agent, home, path) for session_id, told in by_id.items()
+    }
+
+
+def read_again(tx: Tx, path: str) -> None:
+    """The file will be read from its beginning: what was counted of it counts no longer."""
+    counted = tx.all("DELETE FROM session_files WHERE path = ? RETURNING session, messages", (path,))
+    for row in counted:
+        tx.execute("UPDATE sessions SET messages = messages - ? WHERE number = ?", (row["messages"], row["session"]))
+
+
+def runner_at(rows: Rows, number: int, at: str) -> str | None:
+    """The id of the runner that was in the conversation at that moment (as `clock.iso` writes it)."""
+    row = rows.one_or_none(
+        "SELECT runner_id FROM session_runs WHERE session = :number AND from_at <= :at"
+        " AND (until_at IS NULL OR until_at >= :at) ORDER BY from_at DESC LIMIT 1",
+        {"number": number, "at": at},
+    )
+    return None if row is None else str(row["runner_id"])
+
+
+def holder(rows: Rows, number: int) -> Holder | None:
+    """The run that has the lease, if one has."""
+    row = rows.one_or_none(
+        "SELECT h.run_key, h.runner_id, COALESCE(r.name, h.runner_id) AS name"
+        "  FROM session_runs AS h LEFT JOIN runners AS r ON r.id = h.runner_id"
+        " WHERE h.session = ? AND h.until_at IS NULL",
+        (number,),
+    )
+    return None if row is None else Holder(row["run_key"], row["runner_id"], row["name"])
+
+
+def enter(
+    tx: Tx,
+    agent: str,
+    home: str,
+    session_id: str,
+    *,
+    run_key: str,
+    runner_id: str,
+    project_id: int | None,
+    cwd: str | None,
+    now: datetime,
+) -> int:
+    """The run is in that conversation from now on, and in no other; returns the conversation's number.
+
+    Where nobody was in it since the run began, it counts as entered then: what is found out late was so before.
+
+    Raises:
+        Conflict: another run of ours is in it.
+    """
+    number = ensure(tx, agent, home, session_id, now=now)
+    held = holder(tx, number)
+    if held is not None and held.run_key == run_key:
+        return number
+    if held is not None:
+        raise is_taken(session_id, held)
+    leave(tx, run_key, now=now)
+    tx.execute(
+        "INSERT INTO session_runs (session, run_key, runner_id, from_at) VALUES (:session, :key, :runner, MAX("
+        " COALESCE((SELECT created_at FROM runs WHERE key = :key), :now),"
+        " COALESCE((SELECT MAX(until_at) FROM session_runs WHERE session = :session), '')))"
+        " ON CONFLICT (session, run_key, from_at) DO UPDATE SET until_at = NULL",
+        {"session": number, "key": run_key, "runner": runner_id, "now": iso(now)},
+    )
+    tx.execute(
+        "UPDATE sessions SET is_foreign = 0, ended_at = NULL, home = :home, cwd = COALESCE(cwd, :cwd),"
+        " project_id = COALESCE(:project, project_id), started_at = COALESCE(started_at, :now) WHERE number = :number",
+        {"home": home, "project": project_id, "cwd": cwd, "now": iso(now), "number": number},
+    )
+    return number
+
+
+def leave(tx: Tx, run_key: str, *, now: datetime) -> None:
+    """The run is in no conversation any more since `now`."""
+    left = tx.all(
+        "UPDATE session_runs SET until_at = MAX(from_at, :now) WHERE run_key = :key AND until_at IS NULL"
+        " RETURNING session",
+        {"now": iso(now), "key": run_key},
+    )
+    for row in left:
+        tx.execute("UPDATE sessions SET ended_at = ? WHERE number = ?", (iso(now), row["session"]))
+
+
+def is_taken(session_id: str, held: Holder) -> Conflict:
+    """The refusal of a second run in a conversation."""
+    return Conflict(
+        f"{held.name} is in session {session_id} now; two at once would tear it apart",
+        remedy=f"`stratavore attach {held.name}`, or stop it first, or fork the session",
+    )
+
+
+class _Gathered(NamedTuple):
+    """What several notes say of one conversation together."""
+
+    session_id: str
+    messages: int
+    first_at: str | None
+    last_message_at: str | None
+    cwd: str | None
+    title: str | None
+    parent_id: str | None
+
+    @classmethod
+    def of(cls, session_id: str, notes: Sequence[Note]) -> "_Gathered":
+        moments = [iso(note.at) for note in notes if note.at is not None]
+        spoken = [iso(note.at) for note in notes if note.is_message and note.at is not None]
+        parents = [note.parent_id[:LONGEST_ID] for note in notes if note.parent_id]
+        return cls(
+            session_id,
+            sum(note.is_message for note in notes),
+            min(moments, default=None),
+            max(spoken, default=None),
+            next((note.cwd for note in notes if note.cwd and len(note.cwd) <= _LONGEST_PATH), None),
+            next((note.title[:_LONGEST_TITLE] for note in reversed(notes) if note.title), None),
+            parents[0] if parents else None,
+        )
+
+
+def _book(tx: Tx, told: _Gathered, agent: str, home: str, path: str | None) -> int:
+    row = tx.one(
+        "INSERT INTO sessions (agent, id, home, is_foreign, cwd, started_at, last_message_at, parent_id, title,"
+        " transcript_path) VALUES (:agent, :id, :home, 1, :cwd, :first, :last, :parent, :title, :path)"
+        " ON CONFLICT (agent, id) DO UPDATE SET cwd = COALESCE(cwd, :cwd), title = COALESCE(:title, title),"
+        " started_at = COALESCE(MIN(started_at, :first), started_at, :first),"
+        " last_message_at = COALESCE(MAX(last_message_at, :last), last_message_at, :last),"
+        " parent_id = COALESCE(parent_id, :parent), transcript_path = COALESCE(:path, transcript_path)"
+        " RETURNING number, cwd, project_id",
+        {
+            "agent": agent,
+            "id": told.session_id,
+            "home": home,
+            "cwd": told.cwd,
+            "first": told.first_at,
+            "last": told.last_message_at,
+            "parent": told.parent_id,
+            "title": told.title,
+            "path": path,
+        },
+    )
+    _belong_to_project(tx, row)
+    if path is not None and told.messages:
+        _count(tx, row["number"], path, told.messages)
+    return int(row["number"])
+
+
+def _belong_to_project(tx: Tx, row: Row) -> None:
+    """A conversation in a project's directory, or below it, is the project's; the innermost one's."""
+    if row["project_id"] is None and row["cwd"] is not None:
+        tx.execute(
+            "UPDATE sessions SET project_id = (SELECT id FROM projects WHERE archived_at IS NULL"
+            " AND (path = :cwd OR substr(:cwd, 1, length(path) + 1) = rtrim(path, '/') || '/')"
+            " ORDER BY length(path) DESC, name LIMIT 1) WHERE number = :number",
+            {"cwd": row["cwd"], "number": row["number"]},
+        )
+
+
+def _count(tx: Tx, number: int, path: str, messages: int) -> None:
+    tx.execute(
+        "INSERT INTO session_files (session, path, messages) VALUES (:session, :path, :n)"
+        " ON CONFLICT (session, path) DO UPDATE SET messages = messages + :n",
+        {"session": number, "path": path, "n": messages},
+    )
+    tx.execute("UPDATE sessions SET messages = messages + ? WHERE number = ?", (messages, number))
