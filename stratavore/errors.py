@@ -106,6 +106,15 @@ class TimedOut(StratavoreError):
     remedy = "wait longer with `--timeout`"
 
 
+class BudgetExceeded(StratavoreError):
+    """A budget has no room for what it would probably use."""
+
+    code = "budget_exceeded"
+    http_status = 429
+    exit_code = 10
+    remedy = "wait until it resets, or `stratavore budget extend`; `stratavore budget list` shows them"
+
+
 class StorageFailed(StratavoreError):
     """The disk refused to keep what was written; the daemon restarts and checks the database."""
 

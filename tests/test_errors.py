@@ -21,6 +21,7 @@ EXIT_CODES = {
     "runner_failed": 7,
     "forbidden": 8,
     "timeout": 9,
+    "budget_exceeded": 10,
     "storage_failed": 74,
     "degraded": 75,
     "already_running": 75,

@@ -25,3 +25,13 @@ def last_boot_id(rows: Rows) -> str | None:
     """The boot under which a daemon last wrote here."""
     row = rows.one_or_none("SELECT boot_id FROM installation")
     return None if row is None else row["boot_id"]
+
+
+def set_timezone(tx: Tx, name: str) -> None:
+    """From now on days begin by the clock of this zone; empty: this machine's."""
+    tx.execute("UPDATE installation SET timezone = ?", (name,))
+
+
+def timezone(rows: Rows) -> str:
+    """The zone by whose clock days begin; empty: this machine's."""
+    return str(rows.scalar("SELECT timezone FROM installation") or "")

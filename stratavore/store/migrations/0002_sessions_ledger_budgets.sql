@@ -146,6 +146,9 @@ CREATE TABLE account_windows (
     PRIMARY KEY (agent, home, name)
 ) STRICT, WITHOUT ROWID;
 
+-- By whose clock days begin: a name of the time zone database; empty: this machine's.
+ALTER TABLE installation ADD COLUMN timezone TEXT NOT NULL DEFAULT '';
+
 CREATE TABLE budgets (
     id             INTEGER PRIMARY KEY,
     scope          TEXT    NOT NULL CHECK (scope IN ('global', 'project', 'runner')),
@@ -194,12 +197,13 @@ CREATE TABLE reservations (
     PRIMARY KEY (run_key, budget_id)
 ) STRICT, WITHOUT ROWID;
 
--- Runners that may not go on, and why: the rung of the ladder that they stand on.
+-- Runners that may not go on, and why: the rung of the ladder that they stand on. `warn`: nothing can hold its agent.
+-- `wait`: it is between two runs, and the next begins when there is room.
 CREATE TABLE blocks (
     runner_id  TEXT    PRIMARY KEY REFERENCES runners (id) ON DELETE CASCADE,
     budget_id  INTEGER REFERENCES budgets (id) ON DELETE CASCADE,
     reason     TEXT    NOT NULL,
-    rung       TEXT    NOT NULL CHECK (rung IN ('block', 'stop')),
+    rung       TEXT    NOT NULL CHECK (rung IN ('warn', 'wait', 'block', 'stop')),
     since      TEXT    NOT NULL,
     since_boottime REAL NOT NULL,
     boot_id    TEXT    NOT NULL
@@ -257,4 +261,4 @@ SELECT r.id, r.name, p.name AS project, r.agent,
   JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run
   LEFT JOIN samples AS s ON s.runner_id = r.id
   LEFT JOIN runner_usage AS u ON u.runner_id = r.id
-  LEFT JOIN blocks AS b ON b.runner_id = r.id;
+  LEFT JOIN blocks AS b ON b.runner_id = r.id AND b.rung <> 'warn';
