@@ -42,7 +42,10 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
 EVERYWHERE = {"msgspec"}
 """Its Structs travel through every room. That it stays out of the shim and of the start of the CLI is tested there."""
 
-FOREIGN_SQL = {"agents/opencode.py": "reads the database that OpenCode keeps its sessions in"}
+FOREIGN_SQL = {
+    "agents/opencode.py": "reads the database that OpenCode keeps its sessions in",
+    "agents/opencode_records.py": "reads the messages in it",
+}
 
 BORDERS = {
     "api": "dispatch: a bug in one request is logged, and answered as internal",

@@ -4,7 +4,9 @@ Rule 1: one file per agent and one row of AGENTS; nothing else of Stratavore kno
 Rule 2: this room is standard library and msgspec; it knows nothing of the daemon.
 """
 
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from shutil import which
 from typing import Protocol
 
@@ -19,18 +21,25 @@ from stratavore.agents.agent import (
     Step,
     Traces,
     Typing,
+    find_account,
     find_program,
 )
 from stratavore.agents.claude import Claude
+from stratavore.agents.claude_records import ClaudeRecords
 from stratavore.agents.codex import Codex
+from stratavore.agents.codex_records import CodexRecords
 from stratavore.agents.gemini import Gemini
+from stratavore.agents.gemini_records import GeminiRecords
 from stratavore.agents.opencode import OpenCode
+from stratavore.agents.opencode_records import OpenCodeRecords
+from stratavore.agents.records import RecordDatabase, Records
 from stratavore.agents.shell import Shell
-from stratavore.errors import Misconfigured, NotFound
+from stratavore.errors import Invalid, Misconfigured, NotFound
 
 __all__ = [
     "AGENTS",
     "PARENT_MARKERS",
+    "RECORDS",
     "Agent",
     "Launch",
     "Live",
@@ -42,6 +51,7 @@ __all__ = [
     "Step",
     "Traces",
     "Typing",
+    "account_home",
     "find_program",
     "first_on_path",
     "resolve",
@@ -56,8 +66,28 @@ AGENTS: Mapping[str, Agent] = {
     "shell": Shell(),
 }
 
+RECORDS: Mapping[str, Records | RecordDatabase] = {
+    "claude": ClaudeRecords(),
+    "codex": CodexRecords(),
+    "gemini": GeminiRecords(),
+    "opencode": OpenCodeRecords(),
+}
+"""How those record that keep conversations."""
+
 PARENT_MARKERS = frozenset(marker for agent in AGENTS.values() for marker in agent.parent_markers)
 """Variables that an agent sets for its children. A runner that is launched from inside an agent must not see them."""
+
+
+def account_home(kind: str, env: Mapping[str, str], profile: Profile) -> Path:
+    """Where an agent of this kind keeps its records, under the name that does not depend on symbolic links.
+
+    Raises:
+        Invalid: it keeps none.
+    """
+    if kind not in RECORDS:
+        raise Invalid(f"{kind} keeps no conversations", remedy=f"name one of {', '.join(RECORDS)}")
+    agent = AGENTS[kind]
+    return Path(os.path.realpath(find_account(agent, env, profile) / agent.home_folder))
 
 
 class NamedProfile(Profile, Protocol):

@@ -140,6 +140,10 @@ class Agent(Protocol):
     """What to do when the program is missing."""
     home_variable: str = ""
     """The variable that moves the account directory; empty if there is none."""
+    home_default: str = ""
+    """The account directory where that variable is not set."""
+    home_folder: str = ""
+    """Where in the account directory it keeps its records; empty: directly in it."""
     parent_markers: tuple[str, ...] = ()
     """What the agent sets for its children, to be dropped from a caller's environment: an agent that finds these
     believes that it runs inside another one."""
@@ -202,18 +206,18 @@ def account_env(agent: Agent, start: Start) -> dict[str, str]:
     Raises:
         Invalid: the profile names an account directory, and the agent has none.
     """
-    env = dict(start.profile.env)
-    if start.profile.home:
-        if not agent.home_variable:
-            raise Invalid(f"{agent.name} has no account directory", remedy="take `home` out of its profile")
-        env[agent.home_variable] = _expand(start.profile.home, start.env)
-    return env
+    return _profile_env(agent, start.env, start.profile)
 
 
-def account_dir(agent: Agent, start: Start, default: str) -> Path:
+def account_dir(agent: Agent, start: Start) -> Path:
     """The account directory that the run sees: where the agent keeps its conversations."""
-    env = {**start.env, **account_env(agent, start)}
-    return Path(env.get(agent.home_variable) or _expand(default, env))
+    return find_account(agent, start.env, start.profile)
+
+
+def find_account(agent: Agent, env: Mapping[str, str], profile: Profile) -> Path:
+    """The account directory of who runs the agent with this profile, in this environment."""
+    seen = {**env, **_profile_env(agent, env, profile)}
+    return Path(seen.get(agent.home_variable) or _expand(agent.home_default, seen))
 
 
 def first_prompt(start: Start, *, resumed: bool) -> str | None:
@@ -256,6 +260,15 @@ def read_json(text: str | bytes) -> Any:
 def option(flag: str, value: str) -> tuple[str, ...]:
     """The flag and its value, or nothing if the value is empty."""
     return (flag, value) if value else ()
+
+
+def _profile_env(agent: Agent, env: Mapping[str, str], profile: Profile) -> dict[str, str]:
+    added = dict(profile.env)
+    if profile.home:
+        if not agent.home_variable:
+            raise Invalid(f"{agent.name} has no account directory", remedy="take `home` out of its profile")
+        added[agent.home_variable] = _expand(profile.home, env)
+    return added
 
 
 def _expand(path: str, env: Mapping[str, str]) -> str:

@@ -51,6 +51,7 @@ class Claude(Agent):
     remedy = "npm install -g @anthropic-ai/claude-code"
     tells_activity = True
     home_variable = "CLAUDE_CONFIG_DIR"
+    home_default = "~/.claude"
     parent_markers = (
         "AI_AGENT",
         "CLAUDECODE",
@@ -98,7 +99,7 @@ class Claude(Agent):
         """Its transcript exists, which it does from the first prompt on; before, the same id is begun anew."""
         if not start.session_id:
             return False
-        projects = account_dir(self, start, "~/.claude") / "projects"
+        projects = account_dir(self, start) / "projects"
         return any(projects.glob(f"*/{start.session_id}.jsonl"))
 
     def find_session(self, start: Start, traces: Traces) -> str | None:
@@ -107,7 +108,7 @@ class Claude(Agent):
         return (live and live.session_id) or start.session_id
 
     def live(self, processes: Sequence[Process], start: Start) -> Live | None:
-        states = _states(account_dir(self, start, "~/.claude") / "sessions", processes)
+        states = _states(account_dir(self, start) / "sessions", processes)
         state = next(states, None)
         if state is None:
             return None

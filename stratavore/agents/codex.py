@@ -40,6 +40,7 @@ class Codex(Agent):
     program = "codex"
     remedy = "npm install -g @openai/codex"
     home_variable = "CODEX_HOME"
+    home_default = "~/.codex"
     parent_markers = (
         "CODEX_CI",
         "CODEX_MANAGED_BY_NPM",
@@ -75,7 +76,7 @@ class Codex(Agent):
     def can_resume(self, start: Start) -> bool:
         if not start.session_id:
             return False
-        sessions = account_dir(self, start, "~/.codex") / "sessions"
+        sessions = account_dir(self, start) / "sessions"
         return any(sessions.glob(f"*/*/*/rollout-*-{start.session_id}.jsonl"))
 
     def find_session(self, start: Start, traces: Traces) -> str | None:
@@ -84,7 +85,7 @@ class Codex(Agent):
             return held
         if start.session_id:
             return start.session_id
-        began = _began_since(account_dir(self, start, "~/.codex") / "sessions", start.cwd, traces.since)
+        began = _began_since(account_dir(self, start) / "sessions", start.cwd, traces.since)
         left = began - traces.taken
         return left.pop() if len(left) == 1 else None
 

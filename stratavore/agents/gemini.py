@@ -31,6 +31,8 @@ class Gemini(Agent):
     program = "gemini"
     remedy = "npm install -g @google/gemini-cli"
     home_variable = "GEMINI_CLI_HOME"
+    home_default = "~"
+    home_folder = ".gemini"
     parent_markers = ("GEMINI_CLI", "GEMINI_CLI_TRUST_WORKSPACE")
     # Until it has drawn a paste, Enter is a line end to it; on a busy machine its first drawing takes a second.
     typing = Typing(pause_seconds=1.0)
@@ -60,7 +62,7 @@ class Gemini(Agent):
         """Its file exists: the name ends with the id's first eight letters, and the folder is the project's."""
         if not start.session_id:
             return False
-        folder = account_dir(self, start, "~") / ".gemini" / "tmp"
+        folder = account_dir(self, start) / self.home_folder / "tmp"
         return any(folder.glob(f"*/chats/session-*-{start.session_id[:8]}.jsonl"))
 
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:

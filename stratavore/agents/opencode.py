@@ -43,6 +43,8 @@ class OpenCode(Agent):
     program = "opencode"
     remedy = "npm install -g opencode-ai"
     home_variable = "XDG_DATA_HOME"
+    home_default = "~/.local/share"
+    home_folder = "opencode"
     parent_markers = ("AGENT", "OPENCODE", "OPENCODE_PID")
     typing = Typing(pause_seconds=0.3)
 
@@ -101,7 +103,7 @@ class OpenCode(Agent):
         """Ids from OpenCode's own database, read-only; none if there is no such database or it looks different."""
         import sqlite3  # only who runs OpenCode pays for it
 
-        path = account_dir(self, start, "~/.local/share") / "opencode" / "opencode.db"
+        path = account_dir(self, start) / self.home_folder / "opencode.db"
         try:
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1)) as database:
                 return {str(row[0]) for row in database.execute(sql, values)}

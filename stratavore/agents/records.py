@@ -20,6 +20,9 @@ LARGEST_CALL = 10**9
 
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_CALL)]
 
+WEAK = "weak:"
+"""How a key begins that was made of the line itself, because the agent gave its call no id."""
+
 
 class BadLine(ValueError):
     """A line that should say something and cannot be read."""
@@ -110,7 +113,7 @@ class RecordFile(NamedTuple):
 class LineReader(Protocol):
     """Reads one file line by line, in order."""
 
-    def read(self, line: bytes, offset: int) -> Iterable[Fact]:
+    def read(self, line: bytes, offset: int) -> Sequence[Fact]:
         """The facts of the line (without its end) that begins at `offset`; raises BadLine."""
         ...
 
