@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratavore.config import Config, Kind, Loaded, Profile, example, load, render_all, units
+from stratavore.config import Config, Kind, Loaded, ModelPrice, Profile, example, load, render_all, units
 from stratavore.config.keys import KEYS, PROFILE_KEYS, Key, convert, from_text, render
 from stratavore.config.positions import key_lines
 from stratavore.errors import Misconfigured
@@ -227,6 +227,14 @@ def test_a_profile_is_read_by_name(read: Load, tmp_path: Path) -> None:
     assert str(loaded.sources["agents.claude-work.argv"]) == f"{tmp_path / 'user.toml'}:3"
 
 
+def test_a_price_is_read_by_the_name_of_its_model(read: Load) -> None:
+    text = '[prices."gpt-4.1:free"]\ninput = 2\noutput = 0.5\n'
+    loaded = read(text, mode=0o644)
+    assert loaded.config.prices == {"gpt-4.1:free": ModelPrice(input=2.0, output=0.5)}
+    assert read(render_all(loaded)).config == loaded.config
+    assert "at least 0" in refusal(read, text.replace("0.5", "-0.5")).message
+
+
 def test_the_checked_in_example_is_the_generated_one() -> None:
     checked_in = Path(__file__).parent.parent / "config.example.toml"
     assert checked_in.read_text() == example(), "run `python -m stratavore.config > config.example.toml`"
@@ -234,7 +242,9 @@ def test_the_checked_in_example_is_the_generated_one() -> None:
 
 def test_the_example_holds_every_key_with_its_default(read: Load) -> None:
     loaded = read(re.sub(r"^#(?=\S)", "", example(), flags=re.MULTILINE))
-    assert loaded.config == msgspec.structs.replace(Config(), agents={"claude-work": Profile()})
+    assert loaded.config == msgspec.structs.replace(
+        Config(), agents={"claude-work": Profile()}, prices={"some-model": ModelPrice()}
+    )
     assert Kind.DEFAULT not in {source.kind for source in loaded.sources.values()}
 
 

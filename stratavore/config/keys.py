@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 import msgspec
 
 from stratavore.config import units
-from stratavore.config.settings import Config, Profile, Section
+from stratavore.config.settings import Config, Section
 
 _SAID = ("ge", "le", "pattern", "description")
 
@@ -69,11 +69,32 @@ def _key(section: str, name: str, annotation: Any, default: Any) -> Key:
     )
 
 
+class Table(NamedTuple):
+    """A table of tables of one shape, each with a name that a person chose: `[agents.NAME]`."""
+
+    struct: type[Section]
+    keys: Mapping[str, Key]
+    names: re.Pattern[str]
+    example: str
+
+
+_NAMES = {
+    "agents": (re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]{0,63}"), "claude-work"),
+    "prices": (re.compile(r"[!-~]{1,200}"), "some-model"),
+}
+
 SECTIONS: Mapping[str, type[Section]] = {
     name: hint for name, hint in get_type_hints(Config).items() if get_origin(hint) is not dict
 }
 KEYS: Mapping[str, Mapping[str, Key]] = {name: _keys_of(name, struct) for name, struct in SECTIONS.items()}
-PROFILE_KEYS: Mapping[str, Key] = _keys_of("agents.NAME", Profile)
+TABLES: Mapping[str, Table] = {
+    name: Table(struct := get_args(hint)[1], _keys_of(f"{name}.NAME", struct), *_NAMES[name])
+    for name, hint in get_type_hints(Config).items()
+    if get_origin(hint) is dict
+}
+"""The tables of named tables."""
+
+PROFILE_KEYS = TABLES["agents"].keys
 
 
 def convert(key: Key, raw: object) -> Any:
@@ -110,6 +131,11 @@ def render(key: Key, value: Any) -> str:
     elif key.unit == "bytes":
         value = units.render_bytes(value)
     return toml(value)
+
+
+def header(*path: str) -> str:
+    """The line that begins a table."""
+    return f"[{'.'.join(part if re.fullmatch('[A-Za-z0-9_-]+', part) else _quoted(part) for part in path)}]"
 
 
 def toml(value: Any) -> str:

@@ -16,13 +16,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from stratavore.config.keys import KEYS, PROFILE_KEYS, SECTIONS, Key, convert, from_text
+from stratavore.config.keys import KEYS, SECTIONS, TABLES, Key, convert, from_text
 from stratavore.config.positions import key_lines, line_of
-from stratavore.config.settings import Config, Profile, Section
+from stratavore.config.settings import Config, Section
 from stratavore.errors import Misconfigured
 from stratavore.paths import SYSTEM_CONFIG, Paths
-
-NAME = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._-]{0,63}")
 
 _S = TypeVar("_S", bound=Section)
 
@@ -98,12 +96,12 @@ def _assemble(settings: list[_Setting]) -> Loaded:
     sections: dict[str, Any] = {
         name: _build(struct, name, values.get(name, {}), sources) for name, struct in SECTIONS.items()
     }
-    agents = {
-        section.removeprefix("agents."): _build(Profile, section, found, sources)
-        for section, found in values.items()
-        if section not in SECTIONS
-    }
-    return Loaded(Config(**sections, agents=agents), sources)
+    tables: dict[str, Any] = {table: {} for table in TABLES}
+    for section, found in values.items():
+        table, _, name = section.partition(".")
+        if name:
+            tables[table][name] = _build(TABLES[table].struct, section, found, sources)
+    return Loaded(Config(**sections, **tables), sources)
 
 
 def _build(struct: type[_S], section: str, values: dict[str, Any], sources: Mapping[str, Source]) -> _S:
@@ -116,15 +114,15 @@ def _build(struct: type[_S], section: str, values: dict[str, Any], sources: Mapp
 
 def _from_file(file: _File) -> Iterator[_Setting]:
     for name, table in file.tables.items():
-        if name == "agents":
-            for profile in _table(file, (name,), table):
-                if not NAME.fullmatch(profile):
-                    raise Misconfigured(f"{file.source(name, profile)}: {profile!r} is no name for a profile")
-                yield from _from_table(file, (name, profile), table[profile], PROFILE_KEYS)
+        if name in TABLES:
+            for chosen in _table(file, (name,), table):
+                if not TABLES[name].names.fullmatch(chosen):
+                    raise Misconfigured(f"{file.source(name, chosen)}: {chosen!r} is no name for one of {name}")
+                yield from _from_table(file, (name, chosen), table[chosen], TABLES[name].keys)
         elif name in KEYS:
             yield from _from_table(file, (name,), table, KEYS[name])
         else:
-            raise _unknown(file.source(name), (name,), [*KEYS, "agents"])
+            raise _unknown(file.source(name), (name,), [*KEYS, *TABLES])
 
 
 def _from_table(file: _File, path: tuple[str, ...], table: object, known: Mapping[str, Key]) -> Iterator[_Setting]:
@@ -149,7 +147,7 @@ def _from_table(file: _File, path: tuple[str, ...], table: object, known: Mappin
 def _from_environment(environ: Mapping[str, str]) -> Iterator[_Setting]:
     """The keys that variables set; an empty variable sets nothing. STRATAVORE_HOME and its like are no keys."""
     known = {key.variable: key for keys in KEYS.values() for key in keys.values()}
-    prefixes = tuple(f"STRATAVORE_{section.upper()}_" for section in (*KEYS, "agents"))
+    prefixes = tuple(f"STRATAVORE_{section.upper()}_" for section in (*KEYS, *TABLES))
     for variable in filter(environ.get, environ):
         key = known.get(variable)
         if variable.startswith("STRATAVORE_AGENTS_") or (key is not None and key.guarded):

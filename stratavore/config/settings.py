@@ -179,6 +179,16 @@ class Profile(Section, frozen=True, kw_only=True):
     )
 
 
+class ModelPrice(Section, frozen=True, kw_only=True):
+    """What a model costs, in US dollars for a million tokens of each class. What is left out costs nothing."""
+
+    input: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and comes from no cache.")] = 0.0
+    output: Annotated[float, Meta(ge=0, le=1e6), says("What is answered, reasoning included.")] = 0.0
+    cache_write_5m: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and kept for five minutes.")] = 0.0
+    cache_write_1h: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and kept for an hour.")] = 0.0
+    cache_read: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and comes from a cache.")] = 0.0
+
+
 class Config(Section, frozen=True, kw_only=True):
     """The whole configuration, read once."""
 
@@ -192,3 +202,4 @@ class Config(Section, frozen=True, kw_only=True):
     environment: Environment = field(default_factory=Environment)
     retention: Retention = Retention()
     agents: dict[str, Profile] = field(default_factory=dict)
+    prices: dict[str, ModelPrice] = field(default_factory=dict)

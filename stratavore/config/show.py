@@ -6,9 +6,9 @@ Rule: both are made from the keys, so no key is missing and no default is told t
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from stratavore.config.keys import KEYS, PROFILE_KEYS, SECTIONS, Key, render
+from stratavore.config.keys import KEYS, SECTIONS, TABLES, Key, header, render
 from stratavore.config.load import Loaded, Source
-from stratavore.config.settings import Profile, Section
+from stratavore.config.settings import Section
 
 _HEAD = """\
 # Every key of the configuration with its default. Made from the program by `python -m stratavore.config`.
@@ -24,8 +24,9 @@ def example() -> str:
     """The text of config.example.toml."""
     parts = [_HEAD]
     for section, keys in KEYS.items():
-        parts.append(_table(section, SECTIONS[section], keys))
-    parts.append(_table("agents.claude-work", Profile, PROFILE_KEYS))
+        parts.append(_table(header(section), SECTIONS[section], keys))
+    for name, table in TABLES.items():
+        parts.append(_table(f"#{header(name, table.example)}", table.struct, table.keys))
     return "\n".join(parts)
 
 
@@ -33,7 +34,7 @@ def render_all(loaded: Loaded, *, sources: bool = False) -> str:
     """The configuration in force as TOML; with `sources` each line says where its value came from."""
     lines: list[str] = []
     for section, rows in rows_of(loaded):
-        lines += ["", f"[{section}]"]
+        lines += ["", header(*section.split(".", 1))]
         for name, value, source in rows:
             line = f"{name} = {value}"
             lines.append(f"{line:<40}  # {source}" if sources else line)
@@ -44,10 +45,11 @@ def rows_of(loaded: Loaded) -> Iterator[tuple[str, list[tuple[str, str, Source]]
     """Each section with its keys: name, value as TOML with secrets masked, source."""
     for section, keys in KEYS.items():
         yield section, _rows(section, getattr(loaded.config, section), keys, loaded.sources)
-    for name, profile in loaded.config.agents.items():
-        section = f"agents.{name}"
-        known = {key: PROFILE_KEYS[key] for key in PROFILE_KEYS if f"{section}.{key}" in loaded.sources}
-        yield section, _rows(section, profile, known, loaded.sources)
+    for table, (_, keys, _, _) in TABLES.items():
+        for name, values in getattr(loaded.config, table).items():
+            section = f"{table}.{name}"
+            known = {key: keys[key] for key in keys if f"{section}.{key}" in loaded.sources}
+            yield section, _rows(section, values, known, loaded.sources)
 
 
 def _rows(
@@ -58,8 +60,9 @@ def _rows(
     ]
 
 
-def _table(section: str, struct: type[Section], keys: Mapping[str, Key]) -> str:
-    lines = [f"# {struct.__doc__}", f"[{section}]" if section in KEYS else f"#[{section}]"]
+def _table(head: str, struct: type[Section], keys: Mapping[str, Key]) -> str:
+    said = " ".join((struct.__doc__ or "").split())
+    lines = [*textwrap.wrap(said, 108, initial_indent="# ", subsequent_indent="# "), head]
     for key in keys.values():
         meaning = f"{key.meaning} (guarded)" if key.guarded else key.meaning
         lines += textwrap.wrap(meaning, 108, initial_indent="# ", subsequent_indent="# ", break_on_hyphens=False)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from stratavore.agents.records import Call
 from stratavore.clock import iso
+from stratavore.store import sessions
 from stratavore.store.database import Tx
 from stratavore.store.rows import column
 
@@ -41,8 +42,8 @@ class Price(NamedTuple):
     cache_read: int
 
 
-Prices = Callable[[str, str], Price | None]
-"""The price of a model at a moment (as `clock.iso` writes it); None if it is not known."""
+Prices = Callable[[str, str, int], Price | None]
+"""The price of a model at a moment (as `clock.iso` writes it), for a prompt of so many tokens; None: not known."""
 
 
 class Charge(NamedTuple):
@@ -88,6 +89,11 @@ class Entry(NamedTuple):
     @property
     def tokens(self) -> int:
         return sum(self[7:12])
+
+    @property
+    def prompt_tokens(self) -> int:
+        """All that was sent."""
+        return self.tokens - self.output_tokens
 
 
 _COLUMNS = ", ".join(Entry._fields)
@@ -202,7 +208,7 @@ class _Book:
 
     def _entry(self, call: Call, session: int | None, runner_id: str | None) -> Entry:
         at = iso(call.at)
-        runner = runner_id or self._runner_at(session, at)
+        runner = runner_id or (None if session is None else sessions.runner_at(self._tx, session, at))
         return Entry(
             self._agent,
             call.key,
@@ -252,14 +258,6 @@ class _Book:
             )
         return self._depths[session]
 
-    def _runner_at(self, session: int | None, at: str) -> str | None:
-        found = self._tx.scalar(
-            "SELECT runner_id FROM session_runs WHERE session = :session AND from_at <= :at"
-            " AND (until_at IS NULL OR until_at >= :at) ORDER BY from_at DESC LIMIT 1",
-            {"session": session, "at": at},
-        )
-        return None if found is None else str(found)
-
     def _project(self, session: int | None, runner_id: str | None) -> int | None:
         """The runner's; else, or where the runner is forgotten, the one of the conversation's directory."""
         who = runner_id or session
@@ -275,7 +273,7 @@ class _Book:
         """With its cost; that of a call whose counts are as they were stays, whatever prices do meanwhile."""
         if old is not None and old.cost_nano_usd is not None and (old.counts, old.model) == (entry.counts, entry.model):
             return entry._replace(cost_nano_usd=old.cost_nano_usd)
-        price = self._price(entry.model, entry.at)
+        price = self._price(entry.model, entry.at, entry.prompt_tokens)
         return entry._replace(cost_nano_usd=None if price is None else cost(entry.counts, price))
 
     def _store(self, changed: Sequence[Entry], gone: Sequence[Entry]) -> None:

@@ -30,7 +30,7 @@ CALL = Call(
 COST = 1 * 5000 + 20 * 25000 + 300 * 6000 + 4000 * 10000 + 50000 * 1000
 
 
-def price(model: str, at: str) -> Price | None:
+def price(model: str, at: str, prompt_tokens: int) -> Price | None:
     return PRICE if model == "known" else None
 
 
@@ -239,7 +239,7 @@ def test_a_price_that_changes_changes_no_cost_of_before(books: Books) -> None:
 
     def dearer(tx: Tx) -> list[Charge]:
         double = Price(*(2 * n for n in PRICE))
-        return usage.record(tx, "claude", "/a.jsonl", [CALL], numbers={}, price=lambda model, at: double)
+        return usage.record(tx, "claude", "/a.jsonl", [CALL], numbers={}, price=lambda model, at, prompt: double)
 
     assert books.do(dearer) == []
     assert ledger(books)[0]["cost_nano_usd"] == COST

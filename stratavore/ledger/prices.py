@@ -1,0 +1,117 @@
+"""What models cost: the dated table `prices.toml`, and what the configuration says instead.
+
+Rule 1: a model that is not known has no price; nothing is guessed from a name that is like it.
+Rule 2: the price of a call is the one that held when it was made.
+Rule 3: what the configuration says of a model holds for every moment, and for its dated names too.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from stratavore.store.usage import Price
+
+_TABLE = Path(__file__).with_name("prices.toml")
+_NANO = 10**9
+# What agents and providers hang behind the id of a model: [1m], -20260115, -2026-01-15, -latest.
+_SUFFIX = re.compile(r"(\[[a-z0-9]+\]|-20\d{6}|-20\d{2}-\d{2}-\d{2}|-latest)$")
+
+
+class InConfig(Protocol):
+    """`[prices."MODEL"]`: US dollars for a million tokens."""
+
+    @property
+    def input(self) -> float: ...
+    @property
+    def output(self) -> float: ...
+    @property
+    def cache_write_5m(self) -> float: ...
+    @property
+    def cache_write_1h(self) -> float: ...
+    @property
+    def cache_read(self) -> float: ...
+
+
+class _Classes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """US dollars for a million tokens; None: as input."""
+
+    input: float
+    output: float
+    cache_write_5m: float | None = None
+    cache_write_1h: float | None = None
+    cache_read: float | None = None
+
+    def price(self) -> Price:
+        each = (self.input, self.output, self.cache_write_5m, self.cache_write_1h, self.cache_read)
+        return Price(*(round((self.input if usd is None else usd) * _NANO) for usd in each))
+
+
+class _Above(_Classes, frozen=True, kw_only=True):
+    tokens: int
+
+
+class _Row(_Classes, frozen=True, kw_only=True):
+    models: list[str]
+    since: str = ""
+    above: _Above | None = None
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    as_of: str
+    price: list[_Row]
+
+
+class _Since(NamedTuple):
+    """What a model cost from a day on."""
+
+    day: str
+    price: Price
+    above_tokens: int | None
+    above_price: Price
+
+
+class Prices:
+    """The prices of all models that have one."""
+
+    def __init__(self, configured: Mapping[str, InConfig] | None = None) -> None:
+        table = msgspec.toml.decode(_TABLE.read_bytes(), type=_File)
+        self.as_of = table.as_of
+        """The day on which the table was made."""
+        self._known: dict[str, list[_Since]] = {}
+        for row in sorted(table.price, key=lambda row: row.since, reverse=True):
+            above = row.above or row
+            tokens = row.above.tokens if row.above else None
+            for model in row.models:
+                self._known.setdefault(model, []).append(_Since(row.since, row.price(), tokens, above.price()))
+        self._configured = {model: _of(said) for model, said in (configured or {}).items()}
+
+    def __call__(self, model: str, at: str, prompt_tokens: int = 0) -> Price | None:
+        """What a call with a prompt of that size cost at that moment (as `clock.iso` writes it); None: not known."""
+        for name in _names(model):
+            if name in self._configured:
+                return self._configured[name]
+            for row in self._known.get(name, ()):
+                if row.day <= at:
+                    is_above = row.above_tokens is not None and prompt_tokens > row.above_tokens
+                    return row.above_price if is_above else row.price
+        return None
+
+    def has(self, model: str, at: str) -> bool:
+        """Whether calls of that model can be priced."""
+        return self(model, at) is not None
+
+
+def _names(model: str) -> Iterator[str]:
+    """The id as it was told, then without what hangs behind it."""
+    yield model
+    while (shorter := _SUFFIX.sub("", model)) != model:
+        yield shorter
+        model = shorter
+
+
+def _of(said: InConfig) -> Price:
+    each = (said.input, said.output, said.cache_write_5m, said.cache_write_1h, said.cache_read)
+    return Price(*(round(usd * _NANO) for usd in each))
