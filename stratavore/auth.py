@@ -1,7 +1,8 @@
 """Who asks, and what they may do.
 
 Rule 1: on the Unix socket the kernel says who asks. Another uid is refused before a byte of it is parsed.
-Rule 2: a process that lives in a runner's tree may read, and no more, unless the configuration says otherwise. In the
+Rule 2: a process that lives in a runner's tree may read, and no more, unless the configuration says otherwise; what it
+may spend it does not change in any case. In the
 tree is what descends from a holder, and what has a runner's marker, or an ancestor that has one: neither a holder that
 nobody has met yet nor an `env -i` makes an outsider of it.
 """
@@ -16,6 +17,7 @@ from stratavore.context import Asker
 from stratavore.errors import Forbidden
 from stratavore.protocol import Route
 
+_BOUNDS_SPENDING = "budget"
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -46,5 +48,10 @@ def identify(sock: socket.socket, channel: str, shim_pids: Set[int]) -> Asker:
 
 def permit(asker: Asker, route: Route, *, runners_may_control: bool) -> None:
     """Let the request through, or raise Forbidden."""
-    if asker.runner is not None and not route.reads and not runners_may_control:
+    if asker.runner is None or route.reads:
+        return
+    if route.verb.split()[0] == _BOUNDS_SPENDING:
+        remedy = "ask from outside the runner"
+        raise Forbidden(f"`stratavore {route.verb}` was asked from inside runner {asker.runner}", remedy=remedy)
+    if not runners_may_control:
         raise Forbidden(f"`stratavore {route.verb}` was asked from inside runner {asker.runner}")

@@ -222,6 +222,49 @@ class Client:
     def interrupt_runner(self, runner: str) -> model.Sent:
         return cast("model.Sent", self._ask("interrupt_runner", runner=runner))
 
+    def list_budgets(self) -> list[model.Budget]:
+        return cast("list[model.Budget]", self._ask("list_budgets"))
+
+    def set_budget(
+        self,
+        scope: model.BudgetScope,
+        period: model.BudgetPeriod,
+        *,
+        name: str | None = None,
+        tokens: int | None = None,
+        usd: float | None = None,
+        percent: float | None = None,
+        warn: list[int] | None = None,
+        on_exceeded: model.OnExceeded | None = None,
+    ) -> model.Budget:
+        answer = self._ask(
+            "set_budget",
+            scope=scope,
+            period=period,
+            name=name,
+            tokens=tokens,
+            usd=usd,
+            percent=percent,
+            warn=warn,
+            on_exceeded=on_exceeded,
+        )
+        return cast("model.Budget", answer)
+
+    def get_budget(self, budget: int) -> model.Budget:
+        return cast("model.Budget", self._ask("get_budget", budget=str(budget)))
+
+    def list_budget_history(self, budget: int) -> list[model.BudgetHistory]:
+        return cast("list[model.BudgetHistory]", self._ask("list_budget_history", budget=str(budget)))
+
+    def extend_budget(
+        self, budget: int, *, tokens: int | None = None, usd: float | None = None, percent: float | None = None
+    ) -> model.Budget:
+        answer = self._ask("extend_budget", budget=str(budget), tokens=tokens, usd=usd, percent=percent)
+        return cast("model.Budget", answer)
+
+    def remove_budget(self, budget: int) -> model.Acknowledged:
+        return cast("model.Acknowledged", self._ask("remove_budget", budget=str(budget)))
+
     def list_events(
         self, *, since: int = 0, limit: int = 1000, wait_seconds: float = 0, newest: bool = False
     ) -> list[model.Event]:

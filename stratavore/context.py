@@ -58,6 +58,9 @@ class House(Protocol):
     async def settle(self) -> None:
         """Wait until the supervisor has acted on what it knows."""
 
+    def judge(self) -> None:
+        """Have it looked at soon who may go on: a budget changed, or what was used."""
+
     def stop(self, *, leave_mark: bool) -> None:
         """End the daemon soon; with the mark, nothing but a person starts it again."""
 

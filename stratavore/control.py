@@ -39,9 +39,9 @@ def ask(paths: Paths, name: str, /, *, timeout: float = TIMEOUT_SECONDS, **field
     Returns the answer as plain dicts and lists.
     """
     method, place, _ = PLACES[name]
-    for key in ("project", "runner"):
-        if f"{{{key}}}" in place:
-            place = place.replace(f"{{{key}}}", quote(str(fields.pop(key)), safe=",*"))
+    for part in place.split("/"):
+        if part.startswith("{"):
+            place = place.replace(part, quote(str(fields.pop(part[1:-1])), safe=",*"))
     return call(paths, method, PREFIX + place, fields, timeout=timeout)
 
 

@@ -19,7 +19,7 @@ from stratavore.model import DaemonStatus, DiskUse, Explanation, Status
 from stratavore.paths import Paths
 from stratavore.protocol import BY_NAME
 from stratavore.shim.client import is_locked
-from stratavore.store import events, projects, runners, runs
+from stratavore.store import budgets, events, projects, runners, runs
 from stratavore.store.database import open_readonly
 from stratavore.store.query import Rows
 
@@ -35,7 +35,7 @@ def read(paths: Paths, name: str, fields: Mapping[str, Any]) -> Any:
     """
     known = BY_NAME[name].request.__struct_fields__
     request = msgspec.convert({key: value for key, value in fields.items() if key in known}, BY_NAME[name].request)
-    target = fields.get("runner") or fields.get("project")
+    target = fields.get("runner") or fields.get("project") or fields.get("budget")
     if not paths.database.exists():
         answer = _NOTHING.get(name)
         if answer is None:
@@ -126,6 +126,9 @@ ANSWERS: Mapping[str, Answer] = {
     "get_runner": lambda paths, rows, asked: runners.get_runner(rows, asked.target),
     "list_runs": lambda paths, rows, asked: runs.list_runs(rows, runners.resolve(rows, asked.target), paths.logs),
     "explain_runner": _explain_runner,
+    "list_budgets": lambda paths, rows, asked: budgets.list_budgets(rows, now=datetime.now(UTC)),
+    "get_budget": lambda paths, rows, asked: budgets.get_shown(rows, asked.target, now=datetime.now(UTC)),
+    "list_budget_history": lambda paths, rows, asked: budgets.list_history(rows, asked.target),
     "list_events": lambda paths, rows, asked: events.list_events(
         rows, since=asked.request.since, limit=asked.request.limit, newest=asked.request.newest
     ),
@@ -152,6 +155,7 @@ _NOTHING: Mapping[str, Any] = {
     "daemon_status": _NO_DAEMON,
     "list_projects": [],
     "list_runners": [],
+    "list_budgets": [],
     "list_events": [],
     "disk_use": DiskUse(database_bytes=0, output_bytes=0, other_bytes=0, by_runner={}),
 }

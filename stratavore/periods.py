@@ -57,7 +57,7 @@ def zone_called(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (OSError, ValueError, KeyError) as error:  # not there, no name of a zone, or a directory of zones
-        raise ValueError(f"there is no time zone {name!r}") from error
+        raise ValueError(f"timezone: there is no time zone {name!r}") from error
 
 
 def _system_zone() -> tzinfo:

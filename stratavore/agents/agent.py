@@ -153,6 +153,11 @@ class Agent(Protocol):
     is_prompted: bool = True
     """A headless run needs a prompt."""
 
+    is_metered: bool = True
+    """Whether its files tell what it uses."""
+    takes_verdicts: bool = False
+    """Whether its hooks ask, before each prompt and each tool, if it may go on."""
+
     def new_session_id(self) -> str | None:
         """An id for a new conversation; None if the agent makes its own."""
         return None

@@ -50,6 +50,7 @@ class Claude(Agent):
     program = "claude"
     remedy = "npm install -g @anthropic-ai/claude-code"
     tells_activity = True
+    takes_verdicts = True
     home_variable = "CLAUDE_CONFIG_DIR"
     home_default = "~/.claude"
     parent_markers = (

@@ -18,6 +18,7 @@ class Shell(Agent):
     remedy = "look whether it is installed, and at the PATH that the runner was given"
     typing = Typing(interrupt=b"\x03")
     is_prompted = False
+    is_metered = False
 
     def launch(self, start: Start) -> Launch:
         if start.prompt is not None:

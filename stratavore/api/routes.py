@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from stratavore import input, launching, projects, runners, status, upkeep
+from stratavore import budgets, input, launching, projects, runners, status, upkeep
 
 Verb = Callable[..., Awaitable[Any]]
 """`verb(context, asker, request, **names in the path)`."""
@@ -31,6 +31,12 @@ VERBS: Mapping[str, Verb] = {
     "restart_runners": runners.restart_runners,
     "send_input": input.send_input,
     "interrupt_runner": input.interrupt_runner,
+    "list_budgets": budgets.list_budgets,
+    "set_budget": budgets.set_budget,
+    "get_budget": budgets.get_budget,
+    "list_budget_history": budgets.list_budget_history,
+    "extend_budget": budgets.extend_budget,
+    "remove_budget": budgets.remove_budget,
     "list_events": status.list_events,
     "reconcile": upkeep.reconcile,
     "disk_use": upkeep.disk_use,

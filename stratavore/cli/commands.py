@@ -29,6 +29,7 @@ COMMANDS: Mapping[str, str] = {
     "unpause": "stratavore.cli.pausing:unpause",
     "restart": "stratavore.cli.restart:restart",
     "wait": "stratavore.cli.wait:wait",
+    "budget": "stratavore.cli.budgets:budget",
     "status": "stratavore.cli.status:status",
     "watch": "stratavore.cli.watch:watch",
     "events": "stratavore.cli.events:events",

@@ -58,6 +58,34 @@ class Share(click.ParamType[float]):
         return share
 
 
+class Tokens(click.ParamType[int]):
+    """Tokens: `500k`, `2M`, or their number."""
+
+    name = "tokens"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from stratavore.config.units import parse_tokens
+
+        try:
+            return parse_tokens(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no number of tokens; write 500k or 2M.", param, ctx)
+
+
+class Usd(click.ParamType[float]):
+    """US dollars: `2`, `2.50`."""
+
+    name = "usd"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from stratavore.config.units import parse_usd
+
+        try:
+            return parse_usd(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no amount of dollars; write 2 or 2.50.", param, ctx)
+
+
 class Reference(click.ParamType[str]):
     """What names a runner or a project; never empty, so that it always is one part of a path."""
 
@@ -83,7 +111,7 @@ class UserPath(click.Path):
         return path.absolute()
 
 
-SPAN, SIZE, SHARE = Span(), Size(), Share()
+SPAN, SIZE, SHARE, TOKENS, USD = Span(), Size(), Share(), Tokens(), Usd()
 AGENTS = ("claude", "codex", "gemini", "opencode", "shell")
 """For completion only: the configuration may add more, and the daemon judges."""
 

@@ -7,6 +7,7 @@ writes the example and what `config show` prints.
 from stratavore.config.load import Kind, Loaded, Source, load
 from stratavore.config.settings import (
     Attach,
+    Budgets,
     Config,
     Daemon,
     Environment,
@@ -25,6 +26,7 @@ from stratavore.config.show import example, render_all, rows_of
 
 __all__ = [
     "Attach",
+    "Budgets",
     "Config",
     "Daemon",
     "Environment",

@@ -15,6 +15,7 @@ from msgspec import Meta, field
 
 from stratavore.discreet import Discreet
 from stratavore.model import Durability, OnQuota, RestartPolicy
+from stratavore.periods import zone_called
 
 GUARDED = Meta(extra={"guarded": True})
 SECRET = Meta(extra={"secret": True})
@@ -135,6 +136,27 @@ class Supervision(Section, frozen=True, kw_only=True):
             raise ValueError("heartbeat_ttl must not be shorter than sample_interval")
 
 
+class Budgets(Section, frozen=True, kw_only=True):
+    """How spending is bounded: the budgets themselves are set with `stratavore budget set`."""
+
+    timezone: Annotated[
+        str, says("Days, weeks and months of budgets begin by its clock: `Europe/Berlin`; empty: this machine's.")
+    ] = ""
+    estimate_tokens: Annotated[
+        int,
+        Meta(ge=0),
+        says("Reserved for each run until it has used them; 0: the median of that project's and agent's past runs."),
+    ] = 0
+    estimate_usd: Annotated[float, Meta(ge=0), says("The same of US dollars.")] = 0.0
+    stop_grace: Annotated[
+        Seconds, says("How long a blocked agent may still be saved by `budget extend`, where its budget says `stop`.")
+    ] = 60.0
+
+    def __post_init__(self) -> None:
+        if self.timezone:
+            zone_called(self.timezone)
+
+
 class Attach(Section, frozen=True, kw_only=True):
     """Your terminal in a runner."""
 
@@ -198,6 +220,7 @@ class Config(Section, frozen=True, kw_only=True):
     runners: Runners = Runners()
     projects: Projects = Projects()
     supervision: Supervision = Supervision()
+    budgets: Budgets = Budgets()
     attach: Attach = Attach()
     environment: Environment = field(default_factory=Environment)
     retention: Retention = Retention()

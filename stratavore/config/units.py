@@ -1,4 +1,5 @@
-"""How people write spans and sizes: "10s", "5m", "64MiB", "2G". A bare number is seconds, or bytes.
+"""How people write spans, sizes and amounts: "10s", "5m", "64MiB", "2G", "500k" tokens, "2.50" dollars. A bare number
+is seconds, bytes, tokens or dollars.
 
 Rule: `parse_…(render_…(value)) == value`, down to the microsecond; what cannot be read raises ValueError and never
 becomes zero.
@@ -7,9 +8,14 @@ becomes zero.
 import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 
 _SPANS: Mapping[str, int] = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _SIZES: Mapping[str, int] = {"T": 1 << 40, "G": 1 << 30, "M": 1 << 20, "K": 1 << 10}
+
+_THOUSANDS: Mapping[str, int] = {"k": 10**3, "m": 10**6, "g": 10**9}
+_TOKENS = re.compile(r"(\d+(?:\.\d+)?)\s*([kmg]?)\s*(?:tok|tokens?)?", re.IGNORECASE)
+_USD = re.compile(r"\$?\s*(\d+(?:\.\d+)?)\s*(?:usd|\$)?", re.IGNORECASE)
 
 _SPAN = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|[smhd])")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:iB|B)?", re.IGNORECASE)
@@ -38,6 +44,36 @@ def parse_bytes(raw: str | int) -> int:
     if not size.is_integer():
         raise ValueError(raw)
     return int(size)
+
+
+def parse_tokens(raw: str) -> int:
+    """Tokens of "500k", "2M", "1.5Mtok" or a number; k, M and G are powers of 1000. Raises ValueError."""
+    found = _TOKENS.fullmatch(raw.strip().replace("_", "").replace(",", ""))
+    if found is None:
+        raise ValueError(raw)
+    number, prefix = found.groups()
+    count = Decimal(number) * _THOUSANDS.get(prefix.lower(), 1)
+    if count != int(count):
+        raise ValueError(raw)
+    return int(count)
+
+
+def parse_usd(raw: str) -> float:
+    """US dollars of "2", "2.50", "$2" or "2usd". Raises ValueError."""
+    found = _USD.fullmatch(raw.strip())
+    if found is None:
+        raise ValueError(raw)
+    return float(found[1])
+
+
+def parse_amount(raw: str) -> tuple[str, float]:
+    """`tokens` or `usd`, and how many: "500ktok", "2usd", "$2"; the unit must be said. Raises ValueError."""
+    text = raw.strip().lower()
+    if text.startswith("$") or text.endswith(("usd", "$")):
+        return "usd", parse_usd(text)
+    if text.endswith(("tok", "token", "tokens")):
+        return "tokens", parse_tokens(text)
+    raise ValueError(raw)
 
 
 def render_seconds(seconds: float) -> str:

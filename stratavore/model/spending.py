@@ -101,6 +101,10 @@ class Budget(Public, frozen=True):
     warned: list[int]
     on_exceeded: OnExceeded
     exceeded: bool
+    blocked: list[str]
+    """Names of the runners that may not go on because of it."""
+    unmetered: list[str]
+    """Names of the living runners that it should bound, and of whose use nobody tells."""
 
 
 class BudgetHistory(Public, frozen=True):

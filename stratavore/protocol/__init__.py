@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from stratavore.model import (
     Acknowledged,
+    Budget,
+    BudgetHistory,
     DaemonStatus,
     DiskUse,
     Event,
@@ -25,6 +27,7 @@ from stratavore.model import (
     Status,
 )
 from stratavore.protocol.base import LARGEST_SEQ, Choose, Name, Nothing, Request, refusal
+from stratavore.protocol.budgets import ExtendBudget, SetBudget
 from stratavore.protocol.daemon import ListEvents, Prune, StopDaemon
 from stratavore.protocol.projects import EditProject, ListProjects, NewProject
 from stratavore.protocol.runners import ENDED, SETTLED, Input, Launch, ListRunners, Rename, Stop, states_of
@@ -39,6 +42,7 @@ __all__ = [
     "SHAPES",
     "Choose",
     "EditProject",
+    "ExtendBudget",
     "Input",
     "Launch",
     "ListEvents",
@@ -51,6 +55,7 @@ __all__ = [
     "Rename",
     "Request",
     "Route",
+    "SetBudget",
     "Stop",
     "StopDaemon",
     "refusal",
@@ -80,6 +85,12 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "restart_runners": (Stop, list[Runner]),
     "send_input": (Input, Sent),
     "interrupt_runner": (Nothing, Sent),
+    "list_budgets": (Nothing, list[Budget]),
+    "set_budget": (SetBudget, Budget),
+    "get_budget": (Nothing, Budget),
+    "list_budget_history": (Nothing, list[BudgetHistory]),
+    "extend_budget": (ExtendBudget, Budget),
+    "remove_budget": (Nothing, Acknowledged),
     "list_events": (ListEvents, list[Event]),
     "reconcile": (Nothing, Reconciled),
     "disk_use": (Nothing, DiskUse),

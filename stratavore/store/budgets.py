@@ -12,7 +12,7 @@ from typing import Any
 
 from stratavore.clock import iso
 from stratavore.errors import NotFound
-from stratavore.model import Budget, BudgetHistory, BudgetPeriod, BudgetScope
+from stratavore.model import Budget, BudgetHistory, BudgetPeriod, BudgetScope, OnExceeded
 from stratavore.store import budget_rows, events, reservations
 from stratavore.store.budget_rows import BudgetRow
 from stratavore.store.database import Row, Rows, Tx
@@ -120,7 +120,7 @@ def put(tx: Tx, columns: dict[str, Any], *, actor: str, now: datetime) -> int:
         values,
     )
     if known is None:
-        values["created_at"] = iso(now)
+        values = {"on_exceeded": OnExceeded.BLOCK.value, **values, "created_at": iso(now)}
         tx.execute(
             f"INSERT INTO budgets ({', '.join(values)}) VALUES ({', '.join(':' + name for name in values)})", values
         )
@@ -138,9 +138,10 @@ def put(tx: Tx, columns: dict[str, Any], *, actor: str, now: datetime) -> int:
     return budget.id
 
 
-def get(rows: Rows, budget_id: int) -> BudgetRow:
+def get(rows: Rows, budget_id: int | str) -> BudgetRow:
     """The budget of that number; raises NotFound."""
-    found = budget_rows.find(rows, budget_id)
+    is_number = str(budget_id).isascii() and str(budget_id).isdigit() and len(str(budget_id)) < 18
+    found = budget_rows.find(rows, int(budget_id)) if is_number else None
     if found is None:
         raise NotFound(f"there is no budget {budget_id}", remedy="`stratavore budget list` shows them")
     return found
@@ -182,15 +183,20 @@ def recount_all(tx: Tx, *, now: datetime) -> None:
     )
 
 
-def list_budgets(rows: Rows, ids: Collection[int] | None = None, *, now: datetime) -> list[Budget]:
-    """How the budgets stand in their present periods: all, or those of these numbers."""
-    found = budget_rows.find_all(rows)
-    return [_shown(rows, budget, now) for budget in found if ids is None or budget.id in ids]
+def list_budgets(rows: Rows, *, unmetered: Collection[str] = ("shell",), now: datetime) -> list[Budget]:
+    """How the budgets stand in their present periods; of the use of the agents `unmetered` nobody tells."""
+    return [_shown(rows, budget, unmetered, now) for budget in budget_rows.find_all(rows)]
 
 
-def list_history(rows: Rows, budget_id: int) -> list[BudgetHistory]:
-    """What was used in each period of a budget, the newest first."""
-    found = rows.all("SELECT * FROM budget_periods WHERE budget_id = ? ORDER BY starts_at DESC", (budget_id,))
+def get_shown(rows: Rows, budget_id: int | str, *, unmetered: Collection[str] = ("shell",), now: datetime) -> Budget:
+    """How one budget stands; raises NotFound."""
+    return _shown(rows, get(rows, budget_id), unmetered, now)
+
+
+def list_history(rows: Rows, budget_id: int | str) -> list[BudgetHistory]:
+    """What was used in each period of a budget, the newest first; raises NotFound."""
+    budget = get(rows, budget_id)
+    found = rows.all("SELECT * FROM budget_periods WHERE budget_id = ? ORDER BY starts_at DESC", (budget.id,))
     return [
         BudgetHistory(
             starts_at=datetime.fromisoformat(row["starts_at"]),
@@ -203,7 +209,7 @@ def list_history(rows: Rows, budget_id: int) -> list[BudgetHistory]:
     ]
 
 
-def _shown(rows: Rows, budget: BudgetRow, now: datetime) -> Budget:
+def _shown(rows: Rows, budget: BudgetRow, unmetered: Collection[str], now: datetime) -> Budget:
     period = budget_rows.period_at(rows, budget, now) or _unused(rows, budget, now)
     held = rows.one(
         "SELECT COALESCE(SUM(tokens), 0) AS tokens, COALESCE(SUM(nano_usd), 0) AS nano_usd FROM reservations"
@@ -231,7 +237,26 @@ def _shown(rows: Rows, budget: BudgetRow, now: datetime) -> Budget:
         warned=[share for share in budget.warn if used * 100 >= share * limit],
         on_exceeded=budget.on_exceeded,
         exceeded=used >= limit,
+        blocked=_names(
+            rows, "id IN (SELECT runner_id FROM blocks WHERE budget_id = :id AND rung <> 'warn')", {"id": budget.id}
+        ),
+        unmetered=_names(
+            rows,
+            "alive = 1 AND agent IN (SELECT value FROM json_each(:agents)) AND (:scope = 'global'"
+            " OR project_id = :project_id OR id = :runner_id)",
+            {
+                "agents": column(list(unmetered)),
+                "scope": budget.scope.value,
+                "project_id": budget.project_id,
+                "runner_id": budget.runner_id,
+            },
+        ),
     )
+
+
+def _names(rows: Rows, condition: str, values: dict[str, Any]) -> list[str]:
+    """Names of runners."""
+    return [row["name"] for row in rows.all(f"SELECT name FROM runners WHERE {condition} ORDER BY name", values)]
 
 
 def _unused(rows: Rows, budget: BudgetRow, now: datetime) -> Row:

@@ -51,8 +51,7 @@ def charge(books: Books, tokens: int, *, now: datetime = NOW, **fields: Any) -> 
 
 
 def shown(books: Books, budget_id: int, now: datetime = NOW) -> Budget:
-    [found] = budgets.list_budgets(books.rows, [budget_id], now=now)
-    return found
+    return budgets.get_shown(books.rows, budget_id, now=now)
 
 
 def history(books: Books, budget_id: int) -> list[BudgetHistory]:
