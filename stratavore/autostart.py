@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from stratavore import __version__, control, errors
 from stratavore.control import as_numbers, refuse_newer
 from stratavore.errors import DaemonUnreachable
+from stratavore.executable import daemon_command
 from stratavore.paths import Paths
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from stratavore.config import Config
 
-_LAUNCHER = Path(__file__).resolve().parent.parent / "stratavore.py"
 START_SECONDS = 15.0
 UNLESS_STOPPED = "--unless-stopped"
 """With it, `daemon run` respects a stop mark that was left while it was being started: the zygote's way to start it."""
@@ -85,16 +85,6 @@ def wait_until_gone(paths: Paths, timeout: float = START_SECONDS) -> None:
         if time.monotonic() > deadline:
             raise DaemonUnreachable(f"the daemon did not end within {timeout:.0f} s", remedy=f"look into {paths.log}")
         time.sleep(0.01)
-
-
-def daemon_command(config_file: Path | None = None) -> list[str]:
-    """The argv of a daemon of this installation."""
-    if getattr(sys, "frozen", False):
-        program = [sys.executable]
-    else:  # a checkout that is not installed has its launcher beside it
-        program = [sys.executable, *([str(_LAUNCHER)] if _LAUNCHER.is_file() else ["-m", "stratavore"])]
-    config = [] if config_file is None else ["--config", str(config_file.absolute())]
-    return [*program, *config, "daemon", "run"]
 
 
 def _configured(paths: Paths, config_file: Path | None) -> Config:

@@ -20,12 +20,13 @@ from typing import Any
 
 from stratavore import failpoints, process
 from stratavore.api.server import Server
-from stratavore.autostart import UNLESS_STOPPED, daemon_command
+from stratavore.autostart import UNLESS_STOPPED
 from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
 from stratavore.context import Context, News
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
+from stratavore.executable import daemon_command
 from stratavore.logs import open_log
 from stratavore.model import Reconciled, ShimId
 from stratavore.paths import Paths

@@ -9,12 +9,14 @@ import asyncio
 import logging
 import os
 
-from stratavore import booking
-from stratavore.agents import Launch, Start, resolve
+from stratavore import booking, verdicts
+from stratavore.agents import Hooks, Launch, Start, resolve
 from stratavore.clock import from_unix_ms
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
+from stratavore.executable import hook_command
 from stratavore.failpoints import fp
+from stratavore.hook import FAIL_CLOSED
 from stratavore.label import Label, Process
 from stratavore.lifecycle import State
 from stratavore.model import ShimId
@@ -129,6 +131,8 @@ class Spawning:
         agent, _ = resolve(recipe.agent, self._context.config.agents)
         launch = agent.launch(start)
         write_files(start.runner_dir, launch.files)
+        if launch.files:
+            verdicts.ensure(self._context.paths, recipe.id)
         return launch, SpawnRequest(
             key=row.key,
             label=Label.of(recipe, row.shim, launch.argv).write(),
@@ -171,4 +175,16 @@ def start_of(context: Context, recipe: Recipe) -> Start:
         session_id=recipe.session_id,
         is_restart=recipe.run > 1,
         profile=profile,
+        hooks=_hooks(context, recipe.id),
+    )
+
+
+def _hooks(context: Context, runner_id: str) -> Hooks | None:
+    settings = context.config.hooks
+    if not settings.enabled:
+        return None
+    return Hooks(
+        command=(*hook_command(), str(context.paths.runner(runner_id))),
+        options=(FAIL_CLOSED,) if settings.fail_closed else (),
+        hold_seconds=settings.approval_timeout,
     )

@@ -7,10 +7,10 @@ Rule 2: no file means allow, unless the hooks were told to fail closed; so who i
 import json
 from contextlib import suppress
 
+from stratavore.hook import VERDICT
 from stratavore.paths import Paths
 from stratavore.runner_files import write_files
 
-FILE = "verdict"
 LONGEST_REASON = 1000
 """Letters; it is shown to a person inside the agent."""
 
@@ -21,18 +21,18 @@ def write(paths: Paths, runner_id: str, reason: str | None) -> None:
     Raises:
         OSError: the file cannot be written; the verdict is what it was.
     """
-    write_files(paths.runner(runner_id), {FILE: json.dumps(None if reason is None else reason[:LONGEST_REASON])})
+    write_files(paths.runner(runner_id), {VERDICT: json.dumps(None if reason is None else reason[:LONGEST_REASON])})
 
 
 def read(paths: Paths, runner_id: str) -> str | None:
     """The reason for which the agent is blocked; None if it is not, or if there is no verdict."""
     with suppress(OSError, ValueError):
-        found = json.loads((paths.runner(runner_id) / FILE).read_bytes())
+        found = json.loads((paths.runner(runner_id) / VERDICT).read_bytes())
         return found if isinstance(found, str) else None
     return None
 
 
 def ensure(paths: Paths, runner_id: str) -> None:
     """Let the agent go on, if nobody decided otherwise before."""
-    if not (paths.runner(runner_id) / FILE).exists():
+    if not (paths.runner(runner_id) / VERDICT).exists():
         write(paths, runner_id, None)

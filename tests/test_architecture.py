@@ -52,6 +52,7 @@ BORDERS = {
     "cli/program.py": "main",
     "daemon.py": "main",
     "ending.py": "one exit: it is booked again later. A look at what it left: it is booked without",
+    "hook.py": "main: the agent goes on",
     "shim/journal.py": "one piece of work for the disk: without its thread no exit would ever be told",
     "shim/loop.py": "one peer: its connection is closed, and the runners go on",
     "sampling.py": "one pass over the processes; one agent's files",

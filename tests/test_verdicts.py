@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from stratavore import verdicts
+from stratavore.hook import VERDICT
 from stratavore.paths import Paths
 
 HOSTILE = 'over\n"budget" \x1b[31m\ud800 é'
@@ -39,7 +40,7 @@ def test_a_verdict_is_the_owners_alone_and_on_one_line(paths: Paths) -> None:
 
 def test_who_has_no_verdict_yet_is_allowed_and_who_is_blocked_stays_so(paths: Paths) -> None:
     verdicts.ensure(paths, "a")
-    assert (paths.runner("a") / verdicts.FILE).read_text() == "null"
+    assert (paths.runner("a") / VERDICT).read_text() == "null"
     verdicts.write(paths, "a", "over budget")
     verdicts.ensure(paths, "a")
     assert verdicts.read(paths, "a") == "over budget"
@@ -47,5 +48,5 @@ def test_who_has_no_verdict_yet_is_allowed_and_who_is_blocked_stays_so(paths: Pa
 
 def test_a_damaged_verdict_blocks_nobody(paths: Paths) -> None:
     verdicts.write(paths, "a", "over budget")
-    (paths.runner("a") / verdicts.FILE).write_bytes(b'"over')
+    (paths.runner("a") / VERDICT).write_bytes(b'"over')
     assert verdicts.read(paths, "a") is None

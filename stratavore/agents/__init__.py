@@ -12,6 +12,7 @@ from typing import Protocol
 
 from stratavore.agents.agent import (
     Agent,
+    Hooks,
     Launch,
     Live,
     Plain,
@@ -41,6 +42,7 @@ __all__ = [
     "PARENT_MARKERS",
     "RECORDS",
     "Agent",
+    "Hooks",
     "Launch",
     "Live",
     "NamedProfile",

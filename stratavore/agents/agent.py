@@ -6,6 +6,7 @@ Rule 3: nothing of the user's configuration of an agent is edited; what we need 
 """
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,11 +57,27 @@ class Plain(Discreet, msgspec.Struct, frozen=True):
     env: dict[str, str] = {}
 
 
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """How the hooks of one runner call us (hook.py): `command`, the event in the agent's own word, `options`.
+
+    A permission request may be held for `hold_seconds`; 0: the agent's own dialog alone decides.
+    """
+
+    command: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    hold_seconds: float = 0
+
+    def line(self, event: str, *options: str) -> str:
+        """What the agent gives to its shell, which makes way for it: a signal for the one then reaches the other."""
+        return "exec " + shlex.join((*self.command, event, *self.options, *options))
+
+
 class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """What an adapter is asked with: one run that is about to begin.
 
     `env` is the runner's environment, in which the agent's files are looked for. `extra` is what stood after `--`.
-    `session_id` is the conversation of the run before, or the one that `new_session_id` gave to a first run.
+    `session_id` is the conversation of the run before, or the one that `new_session_id` gave to a first run. `hooks` is
+    None if the agent shall have none of ours.
     """
 
     name: str
@@ -73,6 +90,7 @@ class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     is_restart: bool = False
     profile: Profile = Plain()
+    hooks: Hooks | None = None
 
 
 class Launch(Discreet, msgspec.Struct, frozen=True, kw_only=True):

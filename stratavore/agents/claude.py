@@ -17,6 +17,7 @@ from typing import Any
 
 from stratavore.agents.agent import (
     Agent,
+    Hooks,
     Launch,
     Live,
     Process,
@@ -38,6 +39,13 @@ SETTINGS_FILE = "claude-settings.json"
 
 # Agent teams would else open a tmux server of their own, which outlives the runner.
 _SETTINGS = {"teammateMode": "in-process"}
+
+HOOKS = (
+    *("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PermissionRequest"),
+    *("Notification", "Stop", "StopFailure", "SubagentStop", "PreCompact", "SessionEnd"),
+)
+_HOOK_SECONDS = 10
+"""A hook takes a twentieth of a second; what takes so long is a machine that stands still."""
 
 _OWN_SESSION = ("--session-id", "--resume", "-r", "--continue", "-c", "--from-pr", "--no-session-persistence")
 _PERMISSIONS = ("permission prompt", "sandbox request", "worker request")
@@ -93,7 +101,7 @@ class Claude(Agent):
             # Some options take any number of values: without `--` they would take the prompt too.
             *(() if prompt is None else ("--", prompt)),
         )
-        files = {SETTINGS_FILE: json.dumps(_SETTINGS)}
+        files = {SETTINGS_FILE: json.dumps(_settings(start.hooks))}
         return Launch(argv=argv, env=account_env(self, start), files=files, session_id=session_id)
 
     def can_resume(self, start: Start) -> bool:
@@ -132,6 +140,20 @@ class Claude(Agent):
         if names_one_of(extra, ("--output-format",)):
             return ("-p",)
         return ("-p", "--output-format", "stream-json", "--verbose")
+
+
+def _settings(hooks: Hooks | None) -> dict[str, Any]:
+    """What we want of it. The user's own hooks run besides ours: they are merged, event by event."""
+    if hooks is None:
+        return _SETTINGS
+    return {**_SETTINGS, "hooks": {event: [{"matcher": "*", "hooks": [_hook(hooks, event)]}] for event in HOOKS}}
+
+
+def _hook(hooks: Hooks, event: str) -> dict[str, Any]:
+    """Only a permission request is held: beside it stands Claude's own dialog, and the first answer counts."""
+    held = hooks.hold_seconds if event == "PermissionRequest" else 0
+    options = (f"hold={held:g}",) if held else ()
+    return {"type": "command", "command": hooks.line(event, *options), "timeout": int(held) + _HOOK_SECONDS}
 
 
 def _states(directory: Path, processes: Sequence[Process]) -> Iterator[Mapping[str, Any]]:

@@ -1,6 +1,9 @@
 """Gemini CLI.
 
 It takes a session id that we choose, once; a used one must be resumed. Its interface was seen with 0.61.
+
+It gets no hooks of ours: the file that GEMINI_CLI_SYSTEM_DEFAULTS_PATH names would be merged with the user's settings,
+but it is skipped, with a warning on the screen, unless it and all directories above it belong to root.
 """
 
 import signal

@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "rescue": "stratavore.cli.rescue:rescue",
     "config": "stratavore.cli.config:config",
     "daemon": "stratavore.cli.daemon:daemon",
+    "hook": "stratavore.cli.hook:hook",
     "completion": "stratavore.cli.completion:completion",
 }
 

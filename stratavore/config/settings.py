@@ -157,6 +157,19 @@ class Budgets(Section, frozen=True, kw_only=True):
             zone_called(self.timezone)
 
 
+class Hooks(Section, frozen=True, kw_only=True):
+    """What agents tell of themselves, through hooks that Stratavore gives them for its own runners."""
+
+    enabled: Annotated[bool, says("Give them such hooks. Without, they are watched from outside only.")] = True
+    fail_closed: Annotated[bool, says("An agent on which there is no verdict may take no prompt and use no tool.")] = (
+        False
+    )
+    approval_timeout: Annotated[
+        Seconds,
+        says("How long `approve` and `deny` can answer a request for permission; 0: only the agent's dialog can."),
+    ] = 3600.0
+
+
 class Attach(Section, frozen=True, kw_only=True):
     """Your terminal in a runner."""
 
@@ -221,6 +234,7 @@ class Config(Section, frozen=True, kw_only=True):
     projects: Projects = Projects()
     supervision: Supervision = Supervision()
     budgets: Budgets = Budgets()
+    hooks: Hooks = Hooks()
     attach: Attach = Attach()
     environment: Environment = field(default_factory=Environment)
     retention: Retention = Retention()
