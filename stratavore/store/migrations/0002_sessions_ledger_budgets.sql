@@ -87,6 +87,7 @@ CREATE TABLE tails (
     generation    INTEGER NOT NULL DEFAULT 0,
     offset        INTEGER NOT NULL DEFAULT 0,
     size_seen     INTEGER NOT NULL DEFAULT 0,
+    is_skipping   INTEGER NOT NULL DEFAULT 0,  -- the offset is inside a line that is too long to be read
     bad_lines     INTEGER NOT NULL DEFAULT 0,
     skipped_bytes INTEGER NOT NULL DEFAULT 0,
     memory        TEXT    NOT NULL DEFAULT '',
