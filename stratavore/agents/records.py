@@ -9,7 +9,7 @@ Rule 4: what a line says must not depend on anything but the lines before it in 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
@@ -147,6 +147,7 @@ class Polled(NamedTuple):
     is_more: bool
 
 
+@runtime_checkable
 class RecordDatabase(Protocol):
     """How one agent records in a database of its own, which is only ever read. `home` is its account directory."""
 

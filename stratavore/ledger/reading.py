@@ -1,0 +1,140 @@
+"""One turn at one file: what its next lines say.
+
+Rule 1: a line that is broken, or over which a reader stumbles, is counted, told once a file, and harms no other.
+Rule 2: nothing is kept here: the piece that comes out holds where it began and where it ends.
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from stratavore.agents import RECORDS
+from stratavore.agents.records import BadLine, Call, Fact, Limit, Note, RecordDatabase, RecordFile, Records, Window
+from stratavore.foreign import Refused
+from stratavore.ledger.tail import TURN_BYTES, Slice, State, Tails
+from stratavore.ledger.watching import Followed
+from stratavore.store.tails import Tail
+
+log = logging.getLogger(__name__)
+
+
+class Piece(NamedTuple):
+    """What one turn brought: from `was` to `now`, if it is anything."""
+
+    file: Followed
+    was: Tail
+    now: Tail
+    calls: Sequence[Call] = ()
+    notes: Sequence[Note | Limit] = ()
+    windows: Sequence[Window] = ()
+    bytes: int = 0
+    is_more: bool = False
+    is_gone: bool = False
+
+    @property
+    def is_anew(self) -> bool:
+        """The file is read from its beginning, after it had been read before."""
+        return self.now.generation != self.was.generation and self.was.generation > 0
+
+    @property
+    def is_nothing(self) -> bool:
+        """Neither did it say anything, nor is there a step to remember."""
+        return self.now.step == self.was.step and self.now.is_skipping == self.was.is_skipping
+
+
+def read(tails: Tails, file: Followed, was: Tail) -> Piece:
+    """The next lines of a file, or the next rows of a database."""
+    records = RECORDS[file.home.agent]
+    if file.record is None:
+        assert isinstance(records, RecordDatabase)
+        return _poll(records, file, was)
+    assert not isinstance(records, RecordDatabase)
+    try:
+        found = tails.read(file.home.path, file.path, _state(was), limit=TURN_BYTES, finish=file.is_finishing)
+    except (Refused, OSError) as refusal:
+        _tell(file, "a file of an agent is not read", refusal)
+        return Piece(file, was, was, is_gone=True)
+    file.has_rest = not found.is_more and found.state.size_seen > found.state.offset and not found.state.is_skipping
+    return _parsed(records, file, file.record, was, found)
+
+
+def _parsed(records: Records, file: Followed, record: RecordFile, was: Tail, found: Slice) -> Piece:
+    reader = records.reader(record, "" if found.is_anew else was.memory)
+    facts: list[Fact] = []
+    bad_lines = 0
+    for offset, line in found.lines:
+        try:
+            facts += reader.read(line, offset)
+        except BadLine as problem:
+            bad_lines += 1
+            _tell(file, "a line of an agent's file is broken", problem)
+        except Exception:
+            bad_lines += 1
+            if not file.is_told:
+                log.exception("a line of an agent's file was not understood", extra={"path": str(file.path)})
+            file.is_told = True
+    now = _tail(was, found.state, bad_lines, reader.memory, record.session_id)
+    size = sum(len(line) for _, line in found.lines) or max(0, now.offset - was.offset)
+    return _sorted(file, was, now, facts)._replace(bytes=size, is_more=found.is_more, is_gone=found.is_gone)
+
+
+def _poll(records: RecordDatabase, file: Followed, was: Tail) -> Piece:
+    try:
+        found = records.poll(file.home.path, was.cursor)
+    except BadLine as problem:
+        _tell(file, "a database of an agent is not understood", problem)
+        return Piece(file, was, was)
+    now = was._replace(cursor=found.cursor, generation=max(1, was.generation))
+    return _sorted(file, was, now, found.facts)._replace(is_more=found.is_more)
+
+
+def _sorted(file: Followed, was: Tail, now: Tail, facts: Sequence[Fact]) -> Piece:
+    calls: list[Call] = []
+    notes: list[Note | Limit] = []
+    windows: list[Window] = []
+    for fact in facts:
+        match fact:
+            case Call():
+                calls.append(fact)
+            case Window():
+                windows.append(fact)
+            case _:
+                notes.append(fact)
+    return Piece(file, was, now, calls, notes, windows)
+
+
+def _state(tail: Tail) -> State:
+    return State(
+        device=tail.device,
+        inode=tail.inode,
+        head_sha256=tail.head_sha256,
+        generation=tail.generation,
+        offset=tail.offset,
+        size_seen=tail.size_seen,
+        is_skipping=bool(tail.is_skipping),
+        bad_lines=tail.bad_lines,
+        skipped_bytes=tail.skipped_bytes,
+    )
+
+
+def _tail(was: Tail, state: State, bad_lines: int, memory: str, session_id: str | None) -> Tail:
+    return was._replace(
+        session_id=session_id or was.session_id,
+        device=state.device,
+        inode=state.inode,
+        head_sha256=state.head_sha256,
+        generation=state.generation,
+        offset=state.offset,
+        size_seen=state.size_seen,
+        is_skipping=int(state.is_skipping),
+        bad_lines=state.bad_lines + bad_lines,
+        skipped_bytes=state.skipped_bytes,
+        memory=memory,
+    )
+
+
+def _tell(file: Followed, what: str, problem: Exception) -> None:
+    """Once a file."""
+    if not file.is_told:
+        log.warning(what, extra={"path": str(file.path), "agent": file.home.agent, "why": str(problem)})
+    file.is_told = True
