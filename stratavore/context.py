@@ -1,15 +1,16 @@
 """What a verb needs of the daemon: built once by the composition root, handed to every verb."""
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
 from stratavore.booking import Moment
 from stratavore.cgroups import Limits, LimitsByShim
 from stratavore.clock import Clock, chance
 from stratavore.config import Config
-from stratavore.model import Reconciled, ShimId
+from stratavore.model import ImportProgress, Reconciled, ShimId
 from stratavore.paths import Paths
 from stratavore.process import boot_id
 from stratavore.restart import Pace
@@ -46,8 +47,26 @@ class News:
             return
 
 
+class Ledger(Protocol):
+    """What a verb may ask of the loop that reads the agents' files."""
+
+    def poke(self, runner_id: str) -> None:
+        """Look at the files of that runner now."""
+
+    async def catch_up(self) -> None:
+        """Return once everything is booked that stood in the files when this was asked."""
+
+    async def bring_in(
+        self, found: Sequence[tuple[str, Path]], on_progress: Callable[[ImportProgress], None]
+    ) -> ImportProgress:
+        """Read these account directories, each with its kind of agent, whole; returns how it ended."""
+
+
 class House(Protocol):
     """What a verb may ask of the daemon itself."""
+
+    @property
+    def ledger(self) -> Ledger: ...
 
     def wake(self, runner_ids: Collection[str]) -> None:
         """Have the supervisor look at these runners soon."""

@@ -12,21 +12,23 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stratavore import failpoints, process
+from stratavore.agents.records import Limit, Note
 from stratavore.api.server import Server
 from stratavore.autostart import UNLESS_STOPPED
 from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
-from stratavore.context import Context, News
+from stratavore.context import Context, Ledger, News
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
 from stratavore.executable import daemon_command
+from stratavore.ledger.ingest import Ingest
 from stratavore.logs import open_log
 from stratavore.model import Reconciled, ShimId
 from stratavore.paths import Paths
@@ -52,6 +54,7 @@ class Daemon:
 
     def __init__(self) -> None:
         self.supervisor: Supervisor | None = None
+        self.ingest: Ingest | None = None
         self.exit_code = 0
         self.recovered = asyncio.Event()
         """The database can be written again: what happened meanwhile is still to be booked."""
@@ -69,6 +72,11 @@ class Daemon:
     async def settle(self) -> None:
         assert self.supervisor is not None
         await self.supervisor.settle()
+
+    @property
+    def ledger(self) -> Ledger:
+        assert self.ingest is not None
+        return self.ingest
 
     def judge(self) -> None:
         """Nobody judges yet."""
@@ -175,6 +183,7 @@ async def build(
         )
         context = Context(config, paths, database, shims, clock, News(), daemon, clock.now())
         supervisor = daemon.supervisor = Supervisor(context)
+        ingest = daemon.ingest = Ingest(context, on_notes=_nobody_listens, on_charged=daemon.judge)
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
         await shims.start()
@@ -183,6 +192,7 @@ async def build(
         for work in (
             supervisor.run(),
             Sampling(context).run(),
+            ingest.run(),
             _every(config.supervision.reconcile_interval, supervisor.reconcile),
             _whenever(daemon.recovered, supervisor.reconcile),
             _every(_HOUSEKEEPING_SECONDS, lambda: keep_house(context)),
@@ -195,6 +205,10 @@ async def build(
         await _tell(context, "daemon.started")
         stack.push_async_callback(_tell, context, "daemon.stopped")
         yield context
+
+
+def _nobody_listens(agent: str, home: Path, notes: Sequence[Note | Limit]) -> None:
+    """What is said of conversations is booked, and told to nobody yet."""
 
 
 def _start_environment(paths: Paths) -> dict[str, str]:

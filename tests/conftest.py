@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _no_configuration_of_the_caller() -> Iterator[None]:
-    """STRATAVORE_TEST_… stays: it says where the tests' own programs are."""
+def _nothing_of_the_caller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No configuration, and no files of agents. STRATAVORE_TEST_… stays: it says where the tests' own programs are."""
     with pytest.MonkeyPatch.context() as patch:
         for variable in list(os.environ):
             if variable.startswith("STRATAVORE_") and not variable.startswith("STRATAVORE_TEST_"):
                 patch.delenv(variable)
+        for variable in ("CLAUDE_CONFIG_DIR", "CODEX_HOME", "XDG_DATA_HOME", "GEMINI_CLI_HOME"):
+            patch.delenv(variable, raising=False)
+        patch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
         yield
 
 

@@ -51,6 +51,8 @@ BORDERS = {
     "api": "dispatch: a bug in one request is logged, and answered as internal",
     "cli/program.py": "main",
     "daemon.py": "main",
+    "ledger/ingest.py": "one turn: it is tried again",
+    "ledger/reading.py": "one line of an agent's file",
     "ending.py": "one exit: it is booked again later. A look at what it left: it is booked without",
     "hook.py": "main: the agent goes on",
     "shim/journal.py": "one piece of work for the disk: without its thread no exit would ever be told",

@@ -24,7 +24,7 @@ def defaults(environ: Mapping[str, str], profiles: Mapping[str, NamedProfile]) -
 
 
 def of_agent(name: str, environ: Mapping[str, str], profiles: Mapping[str, NamedProfile]) -> Home | None:
-    """Where the agent of that name, which may be a profile's, keeps its files in this environment; None: it keeps none."""
+    """Where the agent of that name, or of that profile, keeps its files in this environment; None: it keeps none."""
     with suppress(StratavoreError):
         agent, profile = resolve(name, profiles)
         if agent.name in RECORDS:

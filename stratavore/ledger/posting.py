@@ -19,9 +19,10 @@ ACTOR = "ledger"
 
 
 class Posted(NamedTuple):
-    """What became of the pieces: those that were booked, the conversations they tell of, and what they added."""
+    """What became of the pieces: which were booked, the conversations they tell of, and what they added."""
 
     pieces: Sequence[Piece]
+    passed_over: Sequence[Piece]
     sessions: frozenset[int]
     charges: Sequence[Charge]
 
@@ -29,10 +30,12 @@ class Posted(NamedTuple):
 def post(tx: Tx, pieces: Sequence[Piece], price: Prices, *, now: datetime) -> Posted:
     """Book all of these."""
     booked: list[Piece] = []
+    passed_over: list[Piece] = []
     numbers: set[int] = set()
     charges: list[Charge] = []
     for piece in pieces:
         if not tails.step(tx, piece.was, piece.now):
+            passed_over.append(piece)
             continue
         booked.append(piece)
         known = _note(tx, piece, now)
@@ -42,7 +45,7 @@ def post(tx: Tx, pieces: Sequence[Piece], price: Prices, *, now: datetime) -> Po
         if piece.now.skipped_bytes and not piece.was.skipped_bytes:
             _tell_of_bound(tx, piece, now)
     budgets.charge(tx, charges, now=now)
-    return Posted(booked, frozenset(numbers), charges)
+    return Posted(booked, passed_over, frozenset(numbers), charges)
 
 
 def _note(tx: Tx, piece: Piece, now: datetime) -> dict[str, int]:
@@ -63,9 +66,7 @@ def _record(tx: Tx, piece: Piece, numbers: dict[str, int], price: Prices) -> lis
     if not piece.calls:
         return []
     source = Source.DATABASE if piece.file.record is None else Source.TRANSCRIPT
-    return usage.record(
-        tx, piece.now.agent, piece.now.path, piece.calls, numbers=numbers, price=price, source=source
-    )
+    return usage.record(tx, piece.now.agent, piece.now.path, piece.calls, numbers=numbers, price=price, source=source)
 
 
 def _tell_of_bound(tx: Tx, piece: Piece, now: datetime) -> None:

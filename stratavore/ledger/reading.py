@@ -30,11 +30,8 @@ class Piece(NamedTuple):
     bytes: int = 0
     is_more: bool = False
     is_gone: bool = False
-
-    @property
-    def is_anew(self) -> bool:
-        """The file is read from its beginning, after it had been read before."""
-        return self.now.generation != self.was.generation and self.was.generation > 0
+    is_anew: bool = False
+    """Another file stands there now: it is read from its beginning."""
 
     @property
     def is_nothing(self) -> bool:
@@ -75,7 +72,8 @@ def _parsed(records: Records, file: Followed, record: RecordFile, was: Tail, fou
             file.is_told = True
     now = _tail(was, found.state, bad_lines, reader.memory, record.session_id)
     size = sum(len(line) for _, line in found.lines) or max(0, now.offset - was.offset)
-    return _sorted(file, was, now, facts)._replace(bytes=size, is_more=found.is_more, is_gone=found.is_gone)
+    piece = _sorted(file, was, now, facts)
+    return piece._replace(bytes=size, is_more=found.is_more, is_gone=found.is_gone, is_anew=found.is_anew)
 
 
 def _poll(records: RecordDatabase, file: Followed, was: Tail) -> Piece:
@@ -84,8 +82,7 @@ def _poll(records: RecordDatabase, file: Followed, was: Tail) -> Piece:
     except BadLine as problem:
         _tell(file, "a database of an agent is not understood", problem)
         return Piece(file, was, was)
-    now = was._replace(cursor=found.cursor, generation=max(1, was.generation))
-    return _sorted(file, was, now, found.facts)._replace(is_more=found.is_more)
+    return _sorted(file, was, was._replace(cursor=found.cursor), found.facts)._replace(is_more=found.is_more)
 
 
 def _sorted(file: Followed, was: Tail, now: Tail, facts: Sequence[Fact]) -> Piece:

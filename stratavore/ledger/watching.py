@@ -24,7 +24,7 @@ _LIST_SECONDS = 1.0
 _QUIET_SECONDS = 2.0
 """A last line without an end is taken as whole when nothing came behind it for so long."""
 
-_MTIME = 3
+_SIZE, _MTIME = 2, 3
 _Signature = tuple[int, ...]
 
 
@@ -81,11 +81,17 @@ class Watch:
         self._listed: dict[Home, float] = {}
 
     def look(
-        self, now: float, homes: Iterable[Home], inhabitants: Collection[Inhabitant], poked: Collection[str]
+        self,
+        now: float,
+        homes: Iterable[Home],
+        inhabitants: Collection[Inhabitant],
+        poked: Collection[str],
+        *,
+        everywhere: bool = False,
     ) -> list[Followed]:
-        """The files that changed since the last look."""
+        """The files that changed since the last look, as far as it is their turn, or all of them."""
         due = set(self._lately)
-        if now >= self._sweep_at:
+        if everywhere or now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             due |= self._sweep(homes)
         for runner in inhabitants:
@@ -94,10 +100,16 @@ class Watch:
         found = [self._files[path] for path in due if path in self._files]
         return [file for file in found if self._is_due(file, now)]
 
-    def follow(self, home: Home, record: RecordFile) -> Followed:
-        """A file that is to be read however old it is."""
-        self._known.add(record.path)
-        return self._files.setdefault(record.path, Followed(home, record.path, record))
+    def follow_all(self, home: Home) -> list[tuple[Followed, int]]:
+        """All files of a home, however old, with their sizes; whoever asks reads them."""
+        found = []
+        for path, record in _records(home, None):
+            file = self._files.get(path) or Followed(home, path, record)
+            file.seen = _seen(file)
+            if file.seen[0] is not None and _is_text(path):
+                self._files[path] = file
+                found.append((file, file.seen[0][_SIZE]))
+        return found
 
     def drop(self, file: Followed) -> None:
         """It has gone, or is not to be read as it is; a later sweep may find it again."""
@@ -126,7 +138,7 @@ class Watch:
 
     def _files_of(self, runner: Inhabitant, now: float, *, is_poked: bool) -> set[Path]:
         hot = self._hot.setdefault(runner.id, _Hot())
-        size = (signature(runner.log) or (0, 0, 0))[2]
+        size = (signature(runner.log) or (0, 0, 0))[_SIZE]
         if is_poked or size != hot.log_bytes:
             hot.log_bytes, hot.until = size, now + _HOT_SECONDS
         if now > hot.until:
@@ -151,7 +163,7 @@ class Watch:
                 del self._hot[gone]
 
     def _is_due(self, file: Followed, now: float) -> bool:
-        seen = (signature(file.path),) if file.record else (signature(file.path), signature(_wal_of(file.path)))
+        seen = _seen(file)
         if seen != file.seen:
             file.seen, file.changed_at = seen, now
             file.is_finishing = False
@@ -173,9 +185,11 @@ def _records(home: Home, session_id: str | None) -> Iterator[tuple[Path, RecordF
             yield record.path, record
 
 
-def _wal_of(database: Path) -> Path:
-    """Where SQLite writes what changes before it comes into the database."""
-    return database.with_name(f"{database.name}-wal")
+def _seen(file: Followed) -> tuple[_Signature | None, ...]:
+    """How the file looks; of a database also that into which SQLite writes first what changes."""
+    if file.record is not None:
+        return (signature(file.path),)
+    return signature(file.path), signature(file.path.with_name(f"{file.path.name}-wal"))
 
 
 def _is_text(path: Path) -> bool:

@@ -35,7 +35,10 @@ def list_windows(rows: Rows) -> list[AccountWindow]:
     found = rows.tuples(
         "SELECT agent, home, name, used_percent, resets_at, at FROM account_windows ORDER BY agent, home, name"
     )
-    return [AccountWindow(*row[:4], _moment(row[4]), datetime.fromisoformat(row[5])) for row in found]
+    return [
+        AccountWindow(agent, home, name, used, _moment(resets_at), datetime.fromisoformat(at))
+        for agent, home, name, used, resets_at, at in found
+    ]
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -1,0 +1,181 @@
+"""What agents write is booked as they write it, once, and nothing of it is lost whatever happens to the daemon."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from stratavore.clock import iso
+from stratavore.model import UsageBy
+from tests.ledger.keeping import Keeper, keeping
+from tests.ledger.transcripts import BEGAN, answer, append, counted, file_of
+
+
+@pytest.fixture
+async def keeper(tmp_path: Path) -> AsyncIterator[Keeper]:
+    async with keeping(tmp_path) as keeper:
+        yield keeper
+
+
+async def test_what_is_written_is_booked(keeper: Keeper) -> None:
+    path = file_of(keeper.home, "s1")
+    append(path, answer(1), answer(2, counts=(10, 20, 30, 40, 50)))
+    await keeper.caught_up()
+    assert keeper.calls() == {"msg_1": (1, 2, 3, 4, 5), "msg_2": (10, 20, 30, 40, 50)}
+    assert keeper.charged == 1
+    assert {note.session_id for note in keeper.notes} == {"s1"}
+    assert keeper.rows("SELECT id, messages, transcript_path FROM sessions") == [
+        {"id": "s1", "messages": 2, "transcript_path": str(path)}
+    ]
+
+
+async def test_what_grows_is_found_without_asking(keeper: Keeper) -> None:
+    path = file_of(keeper.home, "s1")
+    append(path, answer(1))
+    await keeper.caught_up()
+    began = asyncio.get_running_loop().time()
+    append(path, answer(2))
+    while len(keeper.calls()) < 2:
+        await asyncio.sleep(0.01)
+        assert asyncio.get_running_loop().time() - began < 5
+    assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_half_a_line_is_nothing_yet(keeper: Keeper) -> None:
+    path, line = file_of(keeper.home, "s1"), answer(2)
+    append(path, answer(1), line[:40])
+    await keeper.caught_up()
+    assert list(keeper.calls()) == ["msg_1"]
+    append(path, line[40:])
+    await keeper.caught_up()
+    assert list(keeper.calls()) == ["msg_1", "msg_2"]
+
+
+async def test_a_last_line_without_an_end_counts_once_nothing_comes_behind_it(keeper: Keeper) -> None:
+    path = file_of(keeper.home, "s1")
+    append(path, answer(1), answer(2).rstrip(b"\n"))
+    for _ in range(100):
+        await keeper.caught_up()
+        if len(keeper.calls()) == 2:
+            break
+        await asyncio.sleep(0.1)
+    assert list(keeper.calls()) == ["msg_1", "msg_2"]
+    append(path, b"\n", answer(3))
+    await keeper.caught_up()
+    assert len(keeper.calls()) == 3
+    assert keeper.scalar("SELECT bad_lines FROM tails") == 0
+
+
+async def test_reading_everything_again_changes_nothing(keeper: Keeper) -> None:
+    path = file_of(keeper.home, "s1")
+    append(path, answer(1), answer(1, counts=(1, 9, 3, 4, 5)), answer(2))
+    await keeper.caught_up()
+    ledger, sessions = keeper.rows("SELECT * FROM usage"), keeper.rows("SELECT * FROM sessions")
+    shutil.copy(path, path.with_suffix(".new"))
+    os.replace(path.with_suffix(".new"), path)
+    await keeper.caught_up()
+    assert keeper.scalar("SELECT generation FROM tails") == 1
+    assert keeper.rows("SELECT * FROM usage") == ledger
+    assert keeper.rows("SELECT * FROM sessions") == sessions
+    await keeper.database.write(lambda tx: tx.execute("DELETE FROM tails"))
+    await keeper.restart()
+    await keeper.caught_up()
+    assert keeper.rows("SELECT * FROM usage") == ledger
+
+
+async def test_a_restart_goes_on_where_it_was(keeper: Keeper) -> None:
+    path = file_of(keeper.home, "s1")
+    append(path, answer(1))
+    await keeper.caught_up()
+    await keeper.stop()
+    append(path, answer(2))
+    await keeper.start()
+    await keeper.caught_up()
+    assert keeper.calls() == counted([path])
+    assert keeper.scalar("SELECT messages FROM sessions") == 2
+
+
+async def test_a_fork_in_another_file_adds_nothing(keeper: Keeper) -> None:
+    first, second = file_of(keeper.home, "parent"), file_of(keeper.home, "a-fork")
+    append(first, answer(1, session="parent"), answer(2, session="parent"))
+    await keeper.caught_up()
+    copied = [answer(n, session="a-fork", forkedFrom={"sessionId": "parent"}) for n in (1, 2)]
+    append(second, *copied, answer(3, session="a-fork"))
+    await keeper.caught_up()
+    found = keeper.usage(UsageBy.SESSION)
+    assert {row.key: row.calls for row in found.rows} == {"parent": 2, "a-fork": 1}
+    assert found.total.calls == 3
+
+
+async def test_a_sub_agents_calls_are_its_parents(keeper: Keeper) -> None:
+    main = file_of(keeper.home, "s1")
+    folder = main.with_suffix("") / "subagents"
+    folder.mkdir(parents=True)
+    append(main, answer(1))
+    append(folder / "agent-7.jsonl", answer(2, isSidechain=True, agentId="7"))
+    await keeper.caught_up()
+    assert keeper.rows("SELECT is_subagent FROM usage ORDER BY key") == [{"is_subagent": 0}, {"is_subagent": 1}]
+    assert {row.key: row.calls for row in keeper.usage(UsageBy.SESSION).rows} == {"s1": 2}
+    assert keeper.scalar("SELECT messages FROM sessions") == 1
+
+
+async def test_a_broken_line_is_counted_told_once_and_harms_no_other(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = file_of(keeper.home, "s1")
+    append(path, answer(1), b'{"type": "assistant", \n', b"[[[[\n", b"\xff\xfe\n", answer(2))
+    await keeper.caught_up()
+    assert sorted(keeper.calls()) == ["msg_1", "msg_2"]
+    assert keeper.scalar("SELECT bad_lines FROM tails") == 3
+    assert [record.message for record in caplog.records].count("a line of an agent's file is broken") == 1
+
+
+async def test_a_line_that_is_too_long_leaves_a_lower_bound(keeper: Keeper) -> None:
+    path = file_of(keeper.home, "s1")
+    append(path, answer(1), b'{"x": "' + b"x" * (17 << 20) + b'"}\n', answer(2))
+    await keeper.caught_up()
+    assert sorted(keeper.calls()) == ["msg_1", "msg_2"]
+    assert keeper.scalar("SELECT skipped_bytes FROM tails") > 17 << 20
+    [event] = keeper.rows("SELECT aggregate_id, payload FROM events WHERE type = 'session.undercounted'")
+    assert event["aggregate_id"] == "s1"
+    assert "lower bound" in event["payload"]
+
+
+async def test_a_link_is_not_followed(keeper: Keeper, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.jsonl"
+    append(elsewhere, answer(1))
+    file_of(keeper.home, "s1").symlink_to(elsewhere)
+    append(file_of(keeper.home, "s2"), answer(2))
+    await keeper.caught_up()
+    assert list(keeper.calls()) == ["msg_2"]
+
+
+async def test_the_runner_in_the_conversation_is_charged(keeper: Keeper) -> None:
+    await keeper.database.write(
+        lambda tx: tx.execute(
+            "INSERT INTO sessions (number, agent, id, home, is_foreign) VALUES (7, 'claude', 's1', '/h', 0)"
+        )
+    )
+    await keeper.database.write(
+        lambda tx: tx.execute(
+            "INSERT INTO session_runs (session, run_key, runner_id, from_at) VALUES (7, 'r.1', 'r', ?)", (iso(BEGAN),)
+        )
+    )
+    append(file_of(keeper.home, "s1"), answer(1, at=BEGAN - timedelta(seconds=1)), answer(2))
+    await keeper.caught_up()
+    assert keeper.rows("SELECT runner_id, calls, tokens FROM runner_usage") == [
+        {"runner_id": "r", "calls": 1, "tokens": 15}
+    ]
+
+
+async def test_what_was_there_before_the_installation_is_left_to_import(keeper: Keeper) -> None:
+    path = file_of(keeper.home, "old")
+    append(path, answer(1))
+    os.utime(path, (1.5e9, 1.5e9))
+    append(file_of(keeper.home, "new"), answer(2))
+    await keeper.caught_up()
+    assert list(keeper.calls()) == ["msg_2"]
