@@ -10,20 +10,24 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from stratavore import admission
+from stratavore.admission import Wish
 from stratavore.clock import from_unix_ms, iso
-from stratavore.errors import NotFound
+from stratavore.errors import BudgetExceeded, NotFound
 from stratavore.label import Label, Process
 from stratavore.lifecycle import FINAL, Cause, State
 from stratavore.model import Desired, EndReason, OnQuota
 from stratavore.restart import Again, Over, Pace, after_end
 from stratavore.shim.client import ExitRecord
-from stratavore.store import events, projects, runners, runs, samples, supervision
+from stratavore.store import blocks, events, projects, reservations, runners, runs, samples, supervision
 from stratavore.store.database import Tx
 from stratavore.store.runs import RunRow
 
 ACTOR = "supervisor"
 _SPREAD = 0.618034
 """Multiples of the golden ratio, modulo 1, lie far apart: those that end together do not come back together."""
+
+_LONGEST_WAIT_SECONDS = 86400.0
 
 _PAST = ", past the database"
 
@@ -169,15 +173,39 @@ def stop_unasked(
     return True
 
 
-def begin_again(tx: Tx, runner: supervision.Supervised, shim: str, *, now: datetime) -> bool:
-    """Commit the intent of the next run; returns False if somebody was quicker, or it is no longer wanted."""
+def begin_again(tx: Tx, runner: supervision.Supervised, shim: str, asked: Wish, *, now: datetime) -> bool:
+    """Commit the intent of the next run; returns False if somebody was quicker, or it is no longer wanted.
+
+    Raises:
+        BudgetExceeded: there is no room for another run of it.
+    """
     current = supervision.get_supervised(tx, runner.id)
     if current.run != runner.run or not current.alive or current.desired is Desired.STOPPED:
         return False
+    reservations.begin_run_of(tx, runner.id, now=now)
+    granted = admission.grant(tx, asked, now=now)
     runners.begin_again(tx, runner.id, by_itself=not current.then_start)
     whose = {"name": current.name, "project": current.project, "agent": current.agent}
-    runs.insert(tx, runner.id, runner.run + 1, shim, whose, actor=ACTOR, now=now)
+    key = runs.insert(tx, runner.id, runner.run + 1, shim, whose, actor=ACTOR, now=now)
+    reservations.give(tx, granted, [key])
+    blocks.remove(tx, runner.id)
     return True
+
+
+def wait_for_room(tx: Tx, runner: supervision.Supervised, refusal: BudgetExceeded, moment: Moment) -> None:
+    """Its next run finds no room: it waits, in its slot, until there is some, at the latest until the budget resets."""
+    current = supervision.get_supervised(tx, runner.id)
+    if current.run != runner.run or not current.alive or current.desired is Desired.STOPPED:
+        return
+    pause = _LONGEST_WAIT_SECONDS
+    if refusal.resets_at is not None:
+        pause = (datetime.fromisoformat(refusal.resets_at) - moment.now).total_seconds()
+    pause = min(max(pause, 1.0), _LONGEST_WAIT_SECONDS)
+    runners.put_off(tx, runner.id, at=moment.now + timedelta(seconds=pause), at_boottime=moment.boottime + pause)
+    block = blocks.Block(runner.id, refusal.budget, "wait", refusal.message)
+    if blocks.put(tx, block, boottime=moment.boottime, boot_id=moment.boot_id, now=moment.now):
+        told = {**current.whose(), "code": refusal.code, "why": refusal.message, "budget": refusal.budget}
+        events.append(tx, "runner.waits_for_room", runner.id, told, actor=ACTOR, now=moment.now)
 
 
 def adopt(tx: Tx, label: str, process: Process, moment: Moment) -> str | None:
@@ -331,6 +359,7 @@ def _finish_all(tx: Tx, over: Sequence[_Over], moment: Moment, pace: Pace) -> li
                     failures=failures,
                     now=moment.now,
                 )
+    reservations.release_all(tx, [run.key for run, *_ in over])
     runners.settle_all(tx, [runner_id for runner_id, another in follows.items() if not another])
     events.append_all(tx, tired, now=moment.now)
     return [runner_id for runner_id, another in follows.items() if another]

@@ -7,6 +7,7 @@ Rule 2: nobody inside a runner changes them, whatever the configuration allows i
 from collections.abc import Mapping
 from typing import Any
 
+from stratavore.admission import nano
 from stratavore.agents import AGENTS, NamedProfile, resolve_or_shell
 from stratavore.context import Asker, Context
 from stratavore.errors import Invalid
@@ -14,9 +15,6 @@ from stratavore.model import Acknowledged, Budget, BudgetHistory, BudgetScope
 from stratavore.protocol import ExtendBudget, Nothing, SetBudget
 from stratavore.store import budgets, projects, runners
 from stratavore.store.database import Rows, Tx
-
-NANO = 10**9
-"""Money is kept in billionths of a US dollar."""
 
 
 async def list_budgets(context: Context, asker: Asker, request: Nothing) -> list[Budget]:
@@ -83,11 +81,6 @@ async def remove_budget(context: Context, asker: Asker, request: Nothing, budget
 def unmetered_agents(profiles: Mapping[str, NamedProfile]) -> frozenset[str]:
     """The agents, and profiles, of whose use nobody tells."""
     return frozenset(name for name in {*AGENTS, *profiles} if not resolve_or_shell(name, profiles).is_metered)
-
-
-def nano(usd: float) -> int:
-    """US dollars as they are kept."""
-    return round(usd * NANO)
 
 
 def _unmetered(context: Context) -> frozenset[str]:

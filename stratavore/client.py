@@ -151,6 +151,11 @@ class Client:
         umask: int | None = None,
         stop_grace_seconds: float | None = None,
         max_seconds: float | None = None,
+        budget_tokens: int | None = None,
+        budget_usd: float | None = None,
+        max_turns: int | None = None,
+        on_exceeded: model.OnExceeded | None = None,
+        allow_unpriced: bool = False,
         argv: list[str] | tuple[()] = (),
         dry_run: bool = False,
     ) -> model.Launched | model.LaunchPlan:
@@ -173,6 +178,11 @@ class Client:
             umask=umask,
             stop_grace_seconds=stop_grace_seconds,
             max_seconds=max_seconds,
+            budget_tokens=budget_tokens,
+            budget_usd=budget_usd,
+            max_turns=max_turns,
+            on_exceeded=on_exceeded,
+            allow_unpriced=allow_unpriced,
             argv=list(argv),
             dry_run=dry_run,
         )

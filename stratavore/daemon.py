@@ -26,6 +26,7 @@ from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
 from stratavore.context import Context, Ledger, News
+from stratavore.enforcement import Enforcement
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
 from stratavore.executable import daemon_command
 from stratavore.ledger.ingest import Ingest
@@ -55,6 +56,7 @@ class Daemon:
     def __init__(self) -> None:
         self.supervisor: Supervisor | None = None
         self.ingest: Ingest | None = None
+        self.enforcement: Enforcement | None = None
         self.exit_code = 0
         self.recovered = asyncio.Event()
         """The database can be written again: what happened meanwhile is still to be booked."""
@@ -79,7 +81,8 @@ class Daemon:
         return self.ingest
 
     def judge(self) -> None:
-        """Nobody judges yet."""
+        if self.enforcement is not None:
+            self.enforcement.wake()
 
     def stop(self, *, leave_mark: bool, exit_code: int = 0) -> None:
         self._leaves_mark, self.exit_code = leave_mark, exit_code
@@ -184,6 +187,7 @@ async def build(
         context = Context(config, paths, database, shims, clock, News(), daemon, clock.now())
         supervisor = daemon.supervisor = Supervisor(context)
         ingest = daemon.ingest = Ingest(context, on_notes=_nobody_listens, on_charged=daemon.judge)
+        enforcement = daemon.enforcement = Enforcement(context)
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
         await shims.start()
@@ -191,6 +195,7 @@ async def build(
         await sweep(context)
         for work in (
             supervisor.run(),
+            enforcement.run(),
             Sampling(context).run(),
             ingest.run(),
             _every(config.supervision.reconcile_interval, supervisor.reconcile),

@@ -137,6 +137,7 @@ class Ending:
         again = await self._context.write(lambda tx: booking.book_ends(tx, ends, moment, pace))
         fp("end.after_commit")
         self._wake(again)
+        self._context.house.judge()  # what was held for them is free
 
     def _examine(self, record: ExitRecord) -> booking.End:
         """Whatever takes a look at files; it runs in a thread beside the loop. A bug in it holds up no end."""

@@ -113,6 +113,16 @@ class BudgetExceeded(StratavoreError):
     http_status = 429
     exit_code = 10
     remedy = "wait until it resets, or `stratavore budget extend`; `stratavore budget list` shows them"
+    budget: int | None = None
+    """Its number, for whoever acts on it; it does not travel, for the message names the budget."""
+    resets_at: str | None = None
+
+
+class UnpricedModel(BudgetExceeded):
+    """The model has no price, so a budget of money cannot bound it."""
+
+    code = "unpriced_model"
+    remedy = "give it a price in [prices] of the configuration, or say --allow-unpriced"
 
 
 class StorageFailed(StratavoreError):

@@ -8,22 +8,26 @@ Rule 3: the environment is filtered here, once, whoever brought it.
 
 import asyncio
 import os
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-from stratavore import runner_files
+from stratavore import admission, runner_files
+from stratavore.admission import Wish
 from stratavore.agents import Agent, Profile, Start, find_program, first_on_path, resolve
 from stratavore.clock import iso, new_runner_id
 from stratavore.context import Asker, Context
 from stratavore.environment import masked, runner_environment
-from stratavore.errors import Conflict, RunnerFailed, StorageFailed
+from stratavore.errors import BudgetExceeded, Conflict, Forbidden, RunnerFailed, StorageFailed
 from stratavore.failpoints import fp
-from stratavore.model import Desired, Launched, LaunchPlan, Project, ShimId
+from stratavore.model import BudgetPeriod, BudgetScope, Desired, Launched, LaunchPlan, OnExceeded, Project, ShimId
 from stratavore.projects import usable_directory
 from stratavore.protocol import Launch
 from stratavore.shims import ZygoteFailed
-from stratavore.store import projects, runners, runs
+from stratavore.store import budgets, events, projects, reservations, runners, runs
 from stratavore.store.database import Tx
 from stratavore.store.faults import explain
+from stratavore.store.reservations import Estimate
 
 
 async def launch(context: Context, asker: Asker, request: Launch) -> Launched | LaunchPlan:
@@ -32,7 +36,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
     Raises:
         NotFound, Invalid, Conflict: no such project or agent; a directory, name or combination that cannot be.
         RunnerFailed: the agent's program is not there.
-        QuotaExceeded: they do not fit, and `partial` was not said (or nothing fits).
+        QuotaExceeded, BudgetExceeded: they do not fit, and `partial` was not said (or nothing fits).
     """
     project = projects.get_project(context.rows, request.project)
     cwd = usable_directory(project.path)
@@ -45,14 +49,32 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
             f"the program {plan.program or plan.argv[0]!r} of agent {name} is not on the PATH",
             remedy=agent.remedy,
         )
+    asked = _wish(context, asker, request, (name, agent, profile))
+    refusal = admission.find_refusal(context.rows, asked, now=context.clock.now())
     if request.dry_run:
         shown = masked({**environment, **plan.env})
         slots = max(0, project.max_runners - project.runners)
+        expected = asked.expected or Estimate(0, 0)
         return LaunchPlan(
-            argv=list(plan.argv), cwd=cwd, environment=shown, session_id=plan.session_id, slots_left=slots
+            argv=list(plan.argv),
+            cwd=cwd,
+            environment=shown,
+            session_id=plan.session_id,
+            slots_left=slots,
+            budgets=budgets.list_bounding(context.rows, asked.project_id, now=context.clock.now()),
+            estimate_tokens=expected.tokens,
+            estimate_usd=expected.nano_usd / admission.NANO,
+            refused=None if refusal is None else refusal.message,
+            unmetered=asked.expected is None,
         )
     _refuse_early(context, request, project)
-    return await _commit(context, asker, request, cwd, name, agent, environment)
+    try:
+        if refusal is not None:
+            raise refusal
+        return await _commit(context, asker, request, cwd, name, agent, environment, asked)
+    except BudgetExceeded as exceeded:
+        await _tell_refusal(context, asker, request, exceeded)
+        raise
 
 
 async def _commit(
@@ -63,6 +85,7 @@ async def _commit(
     agent_name: str,
     agent: Agent,
     environment: dict[str, str],
+    asked: Wish,
 ) -> Launched:
     ids = sorted(new_runner_id() for _ in range(request.count))  # lists are in this order: that of their names
     shims = await _reserve(context, request.count)
@@ -82,6 +105,9 @@ async def _commit(
         "prompt": request.prompt,
         "stop_grace_seconds": settings.stop_grace if request.stop_grace_seconds is None else request.stop_grace_seconds,
         "max_seconds": request.max_seconds,
+        "max_turns": request.max_turns,
+        "on_exceeded": request.on_exceeded or OnExceeded.BLOCK,
+        "allow_unpriced": int(request.allow_unpriced),
         "alive": 1,
         "run": 1,
         "created_at": iso(now),
@@ -90,6 +116,11 @@ async def _commit(
     def insert(tx: Tx) -> list[str]:
         project_id = int(projects.get_row(tx, request.project)["id"])
         taken = projects.take_slots(tx, project_id, request.count, partial=request.partial)
+        granted = admission.grant(
+            tx, asked._replace(project_id=project_id), count=taken, partial=request.partial, now=now
+        )
+        projects.free_slots(tx, project_id, taken - granted.runs)
+        taken = granted.runs
         names = _names(tx, request, project_id, taken)
         runners.insert_all(
             tx,
@@ -110,6 +141,8 @@ async def _commit(
             for each, name, shim_id in zip(ids, names, shims, strict=False)
         ]
         runs.insert_all(tx, intents, actor=str(asker), now=now)
+        reservations.give(tx, granted, [intent.key for intent in intents])
+        _bound_each(tx, asker, request, intents, asked, now=now)
         return ids[:taken]
 
     try:
@@ -130,6 +163,51 @@ async def _commit(
     await context.wake_and_begin(launched)
     rows = runners.list_runners(context.rows, ids=launched)
     return Launched(runners=rows, refused=request.count - len(launched))
+
+
+def _wish(context: Context, asker: Asker, request: Launch, agent: tuple[str, Agent, Profile]) -> Wish:
+    if request.allow_unpriced and asker.runner is not None:
+        raise Forbidden("a model without a price was allowed from inside a runner", remedy="ask from outside of it")
+    own = Estimate(request.budget_tokens or 0, admission.nano(request.budget_usd or 0))
+    return admission.wish(
+        context.rows,
+        context.config,
+        agent,
+        project_id=int(projects.get_row(context.rows, request.project)["id"]),
+        extra=request.argv,
+        allow_unpriced=request.allow_unpriced,
+        own=own,
+        now=context.clock.now(),
+    )
+
+
+def _bound_each(
+    tx: Tx, asker: Asker, request: Launch, intents: Sequence[runs.Intent], asked: Wish, *, now: datetime
+) -> None:
+    """Give each of the new runners the budget for one run that was said, if any was."""
+    said = {"limit_tokens": request.budget_tokens, "limit_nano_usd": request.budget_usd}
+    for limit, figure in said.items():
+        if figure is None:
+            continue
+        columns = {
+            "scope": BudgetScope.RUNNER,
+            "project_id": None,
+            "period": BudgetPeriod.RUN,
+            **dict.fromkeys(("limit_tokens", "limit_nano_usd", "limit_percent")),
+            limit: int(figure) if limit == "limit_tokens" else admission.nano(figure),
+            "on_exceeded": request.on_exceeded or OnExceeded.BLOCK,
+        }
+        for intent in intents:
+            number = budgets.put(tx, {**columns, "runner_id": intent.runner_id}, actor=str(asker), now=now)
+            held = reservations.admit(tx, [budgets.get(tx, number)], asked.expected or Estimate(0, 0), now=now)
+            reservations.give(tx, held, [intent.key])
+
+
+async def _tell_refusal(context: Context, asker: Asker, request: Launch, refusal: BudgetExceeded) -> None:
+    now = context.clock.now()
+    told = {"code": refusal.code, "why": refusal.message, "budget": refusal.budget, "resets_at": refusal.resets_at}
+    fact = events.Fact("project.launch_refused", request.project, told, str(asker))
+    await context.write(lambda tx: events.append_all(tx, [fact], now=now))
 
 
 async def _reserve(context: Context, count: int) -> list[ShimId]:

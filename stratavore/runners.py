@@ -9,12 +9,13 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from stratavore import booking, runner_files
+from stratavore import admission, booking, runner_files
 from stratavore.context import Asker, Context
 from stratavore.ending import polite_steps
 from stratavore.errors import Conflict, Degraded, StorageFailed
 from stratavore.model import Desired, EndReason, Run, Runner
 from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Stop, states_of
+from stratavore.spawning import wish_of
 from stratavore.store import events, runners, runs, supervision
 from stratavore.store.database import Condition, Tx
 from stratavore.store.supervision import Supervised
@@ -78,9 +79,14 @@ async def unpause_runners(context: Context, asker: Asker, request: Choose, runne
 
 
 async def restart_runners(context: Context, asker: Asker, request: Stop, runner: str) -> list[Runner]:
-    """End the present run, if there is one, and start the next: the same name, the same conversation."""
+    """End the present run, if there is one, and start the next: the same name, the same conversation.
+
+    Raises:
+        BudgetExceeded: there is no room for the next run of one of them; nothing was done.
+    """
     ids = runners.resolve_all(context.rows, runner, request.project)
     now, moment = context.clock.now(), context.moment()
+    await _refuse_without_room(context, asker, ids)
 
     def wish(tx: Tx) -> None:
         for row in supervision.list_supervised(tx, ids):
@@ -106,6 +112,23 @@ async def restart_runners(context: Context, asker: Asker, request: Stop, runner:
     await context.write(wish)
     await context.wake_and_begin(ids)
     return runners.list_runners(context.rows, ids=ids)
+
+
+async def _refuse_without_room(context: Context, asker: Asker, ids: list[str]) -> None:
+    now = context.clock.now()
+    for row in supervision.list_supervised(context.rows, ids):
+        asked = wish_of(context.config, context.rows, row.id, now=now)
+        refusal = admission.find_refusal(context.rows, asked, now=now, beside=row.key)
+        if refusal is None:
+            continue
+        told = {**row.whose(), "code": refusal.code, "why": refusal.message, "budget": refusal.budget}
+        await _tell(context, events.Fact("runner.restart_refused", row.id, told, str(asker)))
+        raise refusal
+
+
+async def _tell(context: Context, fact: events.Fact) -> None:
+    now = context.clock.now()
+    await context.write(lambda tx: events.append_all(tx, [fact], now=now))
 
 
 async def rename_runner(context: Context, asker: Asker, request: Rename, runner: str) -> Runner:

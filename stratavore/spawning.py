@@ -8,12 +8,15 @@ Rule 3: the first prompt is given at the first start only.
 import asyncio
 import logging
 import os
+from datetime import datetime
 
-from stratavore import booking, verdicts
-from stratavore.agents import Hooks, Launch, Start, resolve
+from stratavore import admission, booking, verdicts
+from stratavore.admission import Wish
+from stratavore.agents import Hooks, Launch, Plain, Start, resolve, resolve_or_shell
 from stratavore.clock import from_unix_ms
+from stratavore.config import Config
 from stratavore.context import Context
-from stratavore.errors import StratavoreError
+from stratavore.errors import BudgetExceeded, StratavoreError
 from stratavore.executable import hook_command
 from stratavore.failpoints import fp
 from stratavore.hook import FAIL_CLOSED
@@ -25,8 +28,8 @@ from stratavore.remnants import SharedScan, end_processes
 from stratavore.runner_files import read_environment, write_files
 from stratavore.shim.client import MARKER, Refused
 from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
-from stratavore.store import runners, runs, supervision
-from stratavore.store.database import Tx
+from stratavore.store import reservations, runners, runs, supervision
+from stratavore.store.database import Rows, Tx
 from stratavore.store.supervision import Recipe, Supervised
 
 log = logging.getLogger(__name__)
@@ -113,7 +116,11 @@ class Spawning:
         [shim_id] = await self._context.shims.reserve(1)
         now, has_begun = self._context.clock.now(), False
         try:
-            has_begun = await self._context.write(lambda tx: booking.begin_again(tx, row, shim_id, now=now))
+            asked = wish_of(self._context.config, self._context.rows, row.id, now=now)
+            has_begun = await self._context.write(lambda tx: booking.begin_again(tx, row, shim_id, asked, now=now))
+        except BudgetExceeded as refusal:
+            moment, why = self._context.moment(), refusal
+            await self._context.write(lambda tx: booking.wait_for_room(tx, row, why, moment))
         finally:
             if not has_begun:
                 self._context.shims.release(shim_id)
@@ -155,6 +162,23 @@ class Spawning:
         moment, pace = self._context.moment(), self._context.pace
         await self._context.write(lambda tx: booking.book_not_started(tx, row.key, why, moment, pace))
         self._context.wake([row.id])
+
+
+def wish_of(config: Config, rows: Rows, runner_id: str, *, now: datetime) -> Wish:
+    """What the next run of a runner asks the budgets for."""
+    recipe, profiles = supervision.get_recipe(rows, runner_id), config.agents
+    agent = (recipe.agent, resolve_or_shell(recipe.agent, profiles), profiles.get(recipe.agent) or Plain())
+    return admission.wish(
+        rows,
+        config,
+        agent,
+        project_id=recipe.project_id,
+        runner_id=runner_id,
+        extra=recipe.extra_argv,
+        allow_unpriced=recipe.allow_unpriced,
+        own=reservations.own_limits(rows, runner_id),
+        now=now,
+    )
 
 
 def start_of(context: Context, recipe: Recipe) -> Start:

@@ -53,6 +53,7 @@ BORDERS = {
     "daemon.py": "main",
     "ledger/ingest.py": "one turn: it is tried again",
     "ledger/reading.py": "one line of an agent's file",
+    "enforcement.py": "one judgement: the next is another try",
     "ending.py": "one exit: it is booked again later. A look at what it left: it is booked without",
     "hook.py": "main: the agent goes on",
     "shim/journal.py": "one piece of work for the disk: without its thread no exit would ever be told",

@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from stratavore import booking
+from stratavore.admission import Wish
 from stratavore.booking import End, past_the_database
 from stratavore.errors import NotFound
 from stratavore.label import Label, Process
@@ -396,7 +397,10 @@ class TestWhatFollows:
         book_end(books, row)
         row = books.supervised(row.id)
         for is_first in (True, False):
-            assert books.do(lambda tx: booking.begin_again(tx, row, "shim2", now=NOW)) is is_first
+            assert (
+                books.do(lambda tx: booking.begin_again(tx, row, "shim2", Wish(row.project_id, row.id, None), now=NOW))
+                is is_first
+            )
         again = books.supervised(row.id)
         assert (again.run, again.state, again.shim) == (2, State.STARTING, "shim2")
         assert runners.get_runner(books.rows, row.id).restarts == 1
@@ -407,7 +411,9 @@ class TestWhatFollows:
         book_end(books, row)
         row = books.supervised(row.id)
         books.do(lambda tx: runners.want(tx, row.id, Desired.STOPPED))
-        assert not books.do(lambda tx: booking.begin_again(tx, row, "shim2", now=NOW))
+        assert not books.do(
+            lambda tx: booking.begin_again(tx, row, "shim2", Wish(row.project_id, row.id, None), now=NOW)
+        )
         assert books.supervised(row.id).run == 1
 
 

@@ -70,6 +70,11 @@ def test_a_dry_run_answers_with_a_plan(paths: Paths) -> None:
         "environment": {},
         "session_id": None,
         "slots_left": 3,
+        "budgets": [],
+        "estimate_tokens": 0,
+        "estimate_usd": 0.0,
+        "refused": None,
+        "unmetered": True,
     }
     with fake_daemon(paths.state, lambda _: plan):
         assert msgspec.to_builtins(Client(paths).launch("demo", dry_run=True)) == plan

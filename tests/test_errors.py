@@ -22,6 +22,7 @@ EXIT_CODES = {
     "forbidden": 8,
     "timeout": 9,
     "budget_exceeded": 10,
+    "unpriced_model": 10,
     "storage_failed": 74,
     "degraded": 75,
     "already_running": 75,

@@ -24,6 +24,7 @@ from stratavore.agents.agent import (
     Typing,
     find_account,
     find_program,
+    named_model,
 )
 from stratavore.agents.claude import Claude
 from stratavore.agents.claude_records import ClaudeRecords
@@ -56,6 +57,7 @@ __all__ = [
     "account_home",
     "find_program",
     "first_on_path",
+    "named_model",
     "resolve",
     "resolve_or_shell",
 ]

@@ -9,6 +9,7 @@ import json
 import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -173,6 +174,10 @@ class Agent(Protocol):
 
     is_metered: bool = True
     """Whether its files tell what it uses."""
+    model_options: tuple[str, ...] = ("--model", "-m")
+    """The options that name a model."""
+    model_aliases: frozenset[str] = frozenset()
+    """Words that stand for models which only the agent knows."""
     takes_verdicts: bool = False
     """Whether its hooks ask, before each prompt and each tool, if it may go on."""
 
@@ -278,6 +283,16 @@ def read_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("nested too deeply") from None
+
+
+def named_model(agent: Agent, profile: Profile, extra: Sequence[str]) -> str | None:
+    """The model that the arguments, or else the profile, name; None if neither does, or only the agent knows it."""
+    found = profile.model
+    for argument, following in pairwise((*extra, "")):
+        flag, equals, value = argument.partition("=")
+        if flag in agent.model_options:
+            found = value if equals else following
+    return found if found and found.lower() not in agent.model_aliases else None
 
 
 def option(flag: str, value: str) -> tuple[str, ...]:

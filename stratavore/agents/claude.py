@@ -59,6 +59,10 @@ class Claude(Agent):
     remedy = "npm install -g @anthropic-ai/claude-code"
     tells_activity = True
     takes_verdicts = True
+    model_options = ("--model",)
+    model_aliases = frozenset(
+        "default best opus opus[1m] sonnet sonnet[1m] haiku fable fable[1m] opusplan opusplan[1m]".split()
+    )
     home_variable = "CLAUDE_CONFIG_DIR"
     home_default = "~/.claude"
     parent_markers = (

@@ -12,7 +12,7 @@ import click
 from stratavore.cli import humane
 from stratavore.cli.asking import change, from_stdin
 from stratavore.cli.listing import show_runners
-from stratavore.cli.options import SPAN, UserPath, agent_option, json_option, project_argument, timeout_option
+from stratavore.cli.options import AMOUNT, SPAN, UserPath, agent_option, json_option, project_argument, timeout_option
 from stratavore.cli.output import note, say, show_facts, show_json
 from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Invalid
@@ -66,6 +66,12 @@ class TakesArgv(click.Command):
 )
 @click.option("--stop-grace", metavar="T", type=SPAN, help="How long a stop waits before it kills.")
 @click.option("--max-time", metavar="T", type=SPAN, help="End it after T.")
+@click.option("--budget", metavar="B", type=AMOUNT, help="What each run may use: 2usd, 500ktok.")
+@click.option("--max-turns", metavar="N", type=click.IntRange(1), help="How many calls of the model each run may make.")
+@click.option(
+    "--on-exceeded", type=click.Choice(("warn", "block", "stop")), help="What happens then; block by default."
+)
+@click.option("--allow-unpriced", is_flag=True, help="Under a budget of money, too, take a model without a price.")
 @timeout_option("Wait at most so long for the start; what was asked goes on.")
 @click.option("--no-wait", is_flag=True, help="Return when the wish is recorded.")
 @click.option("--dry-run", is_flag=True, help="Show what would run, and do nothing.")
@@ -87,6 +93,10 @@ def launch(
     env_file: Path | None,
     stop_grace: float | None,
     max_time: float | None,
+    budget: tuple[str, float] | None,
+    max_turns: int | None,
+    on_exceeded: str | None,
+    allow_unpriced: bool,
     timeout: float | None,
     no_wait: bool,
     dry_run: bool,
@@ -112,6 +122,10 @@ def launch(
         env={**(_from_file(env_file) if env_file else {}), **_from_options(env)},
         stop_grace_seconds=stop_grace,
         max_seconds=max_time,
+        **({} if budget is None else {f"budget_{budget[0]}": budget[1]}),
+        max_turns=max_turns,
+        on_exceeded=on_exceeded,
+        allow_unpriced=allow_unpriced,
         dry_run=dry_run,
     )
     if dry_run:
@@ -125,7 +139,7 @@ def launch(
         ctx.exit(attach_to(runners[0]))
     show_json({**answer, "runners": runners}) if as_json else show_runners(runners, as_json=False)
     if answer["refused"]:
-        note(f"{answer['refused']} of {count} did not fit into the project's quota")
+        note(f"{answer['refused']} of {count} did not fit into the project's quota, or its budgets")
     refuse_failed(runners)
 
 
@@ -185,11 +199,25 @@ def _show_plan(plan: dict[str, Any]) -> None:
             ("directory", plan["cwd"]),
             ("session", plan["session_id"] or ""),
             ("room", f"{humane.plural(plan['slots_left'], 'more runner')} may be launched"),
+            ("budgets", _budgets(plan)),
         ]
     )
     print()
     for key, value in sorted(plan["environment"].items()):
         say(f"{key}={value}")
+
+
+def _budgets(plan: dict[str, Any]) -> str:
+    """What the budgets would say."""
+    count = humane.plural(len(plan["budgets"]), "budget")
+    if plan["refused"]:
+        return f"refused: {plan['refused']}"
+    if not plan["budgets"]:
+        return "none bounds it, but its own"
+    if plan["unmetered"]:
+        return f"{count}; unmetered: nobody tells what it uses"
+    expected = f"{plan['estimate_tokens']:,} tokens, {plan['estimate_usd']:,.2f} USD"
+    return f"{count} would let it in, and reserve {expected}"
 
 
 def _umask() -> int:

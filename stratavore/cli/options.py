@@ -86,6 +86,23 @@ class Usd(click.ParamType[float]):
             self.fail(f"{value!r} is no amount of dollars; write 2 or 2.50.", param, ctx)
 
 
+class Amount(click.ParamType[tuple[str, float]]):
+    """Tokens or dollars: `500ktok`, `2usd`."""
+
+    name = "amount"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
+        from stratavore.config.units import parse_amount
+
+        try:
+            unit, amount = parse_amount(str(value))
+        except ValueError:
+            unit, amount = "", 0.0
+        if amount <= 0:
+            self.fail(f"{value!r} is no budget; write 2usd or 500ktok.", param, ctx)
+        return unit, amount
+
+
 class Reference(click.ParamType[str]):
     """What names a runner or a project; never empty, so that it always is one part of a path."""
 
@@ -111,7 +128,7 @@ class UserPath(click.Path):
         return path.absolute()
 
 
-SPAN, SIZE, SHARE, TOKENS, USD = Span(), Size(), Share(), Tokens(), Usd()
+SPAN, SIZE, SHARE, TOKENS, USD, AMOUNT = Span(), Size(), Share(), Tokens(), Usd(), Amount()
 AGENTS = ("claude", "codex", "gemini", "opencode", "shell")
 """For completion only: the configuration may add more, and the daemon judges."""
 

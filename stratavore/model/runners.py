@@ -4,6 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from stratavore.model.base import Public
+from stratavore.model.spending import Budget
 
 
 class RunnerState(StrEnum):
@@ -56,6 +57,7 @@ class EndReason(StrEnum):
     KILLED = "killed"
     MAX_TIME = "max_time"
     QUOTA = "quota"
+    BUDGET = "budget"
     OUT_OF_MEMORY = "out_of_memory"
     NOT_STARTED = "not_started"
     SHIM_DIED = "shim_died"
@@ -183,6 +185,15 @@ class LaunchPlan(Public, frozen=True):
     environment: dict[str, str]
     session_id: str | None
     slots_left: int
+    budgets: list[Budget]
+    """Those that would bound it, besides its own."""
+    estimate_tokens: int
+    estimate_usd: float
+    """What one run is expected to use, and would be reserved."""
+    refused: str | None
+    """Why the budgets would refuse it now; None if they would not."""
+    unmetered: bool
+    """Nobody tells what it uses, so no budget bounds it."""
 
 
 class Sent(Public, frozen=True):

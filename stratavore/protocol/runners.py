@@ -6,6 +6,7 @@ from msgspec import Meta, field
 
 from stratavore.discreet import Discreet
 from stratavore.model import (
+    OnExceeded,
     RestartPolicy,
     RunnerState,
 )
@@ -22,6 +23,9 @@ class Launch(Discreet, Request, frozen=True):
     `environment` is the caller's whole environment, which the daemon filters (None: the caller brings none); `env` is
     what `--env` and `--env-file` said and passes the filter. `argv` follows the agent's own; for `shell` it is the
     whole command. `dry_run` is answered with a LaunchPlan.
+
+    Each of its runs may use `budget_…` and `max_turns` calls of the model; `on_exceeded` is what happens then. A model
+    without a price is refused under a budget of money, unless `allow_unpriced`.
     """
 
     project: str
@@ -40,6 +44,11 @@ class Launch(Discreet, Request, frozen=True):
     umask: Annotated[int, Meta(ge=0, le=0o777)] | None = None
     stop_grace_seconds: Seconds | None = None
     max_seconds: Seconds | None = None
+    budget_tokens: Annotated[int, Meta(ge=1, le=10**15)] | None = None
+    budget_usd: Annotated[float, Meta(gt=0, le=1e9)] | None = None
+    max_turns: Annotated[int, Meta(ge=1, le=10**6)] | None = None
+    on_exceeded: OnExceeded | None = None
+    allow_unpriced: bool = False
     argv: list[str] = field(default_factory=list)
     dry_run: bool = False
 

@@ -188,6 +188,11 @@ def list_budgets(rows: Rows, *, unmetered: Collection[str] = ("shell",), now: da
     return [_shown(rows, budget, unmetered, now) for budget in budget_rows.find_all(rows)]
 
 
+def list_bounding(rows: Rows, project_id: int, *, now: datetime) -> list[Budget]:
+    """How the budgets stand that would bound a new runner of a project."""
+    return [_shown(rows, budget, (), now) for budget in budget_rows.find_bounding(rows, [project_id], [])]
+
+
 def get_shown(rows: Rows, budget_id: int | str, *, unmetered: Collection[str] = ("shell",), now: datetime) -> Budget:
     """How one budget stands; raises NotFound."""
     return _shown(rows, get(rows, budget_id), unmetered, now)

@@ -8,7 +8,7 @@ Rule 3: a reservation belongs to a run: it shrinks by what the run uses, and is 
 """
 
 from collections.abc import Collection, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from statistics import median
 from typing import NamedTuple
 
@@ -106,9 +106,11 @@ def refusal(budget: BudgetRow, room: Room, wish: Estimate, count: int) -> Budget
     if room.left > 0:
         amounts += f", {amount(each * count, unit)} more are expected of {'it' if count == 1 else f'{count} runs'}"
     when = "" if room.resets_at is None else f"it resets at {room.resets_at}, or "
-    return BudgetExceeded(
+    refused = BudgetExceeded(
         f"{budget.title} is {amounts}", remedy=f"{when}`stratavore budget extend {budget.id}` makes room now"
     )
+    refused.budget, refused.resets_at = budget.id, room.resets_at
+    return refused
 
 
 def check(rows: Rows, bounding: Sequence[BudgetRow], wish: Estimate, *, now: datetime, beside: str = "") -> None:
@@ -161,17 +163,28 @@ def give(tx: Tx, grant: Grant, run_keys: Iterable[str]) -> None:
     )
 
 
-def begin_run(tx: Tx, budget: BudgetRow, *, now: datetime) -> None:
-    """The next run of a runner begins: its own budget is whole again."""
-    tx.execute(
-        "UPDATE budget_periods SET ends_at = :now WHERE budget_id = :id AND ends_at IS NULL",
-        {"now": iso(now), "id": budget.id},
+def own_limits(rows: Rows, runner_id: str) -> Estimate:
+    """What one run of the runner may use by its own budgets; 0 where there is none."""
+    row = rows.one(
+        "SELECT COALESCE(MIN(limit_tokens), 0) AS tokens, COALESCE(MIN(limit_nano_usd), 0) AS nano_usd FROM budgets"
+        " WHERE runner_id = ? AND period = 'run'",
+        (runner_id,),
     )
-    tx.execute(
-        "INSERT INTO budget_periods (budget_id, starts_at) VALUES (?, ?)"
-        " ON CONFLICT DO UPDATE SET ends_at = NULL",  # the clock went back to the very moment of an earlier run
-        (budget.id, iso(now)),
+    return Estimate(row["tokens"], row["nano_usd"])
+
+
+def begin_run_of(tx: Tx, runner_id: str, *, now: datetime) -> None:
+    """The next run of a runner begins: its budgets for one run are whole again."""
+    found = tx.all(
+        "SELECT b.id, MAX(p.starts_at) AS last FROM budgets AS b LEFT JOIN budget_periods AS p ON p.budget_id = b.id"
+        " WHERE b.runner_id = ? AND b.period = 'run' GROUP BY b.id",
+        (runner_id,),
     )
+    for row in found:
+        # After a clock that went back the new run is behind the last all the same.
+        start = max(iso(now), _next_millisecond(row["last"])) if row["last"] else iso(now)
+        tx.execute("UPDATE budget_periods SET ends_at = ? WHERE budget_id = ? AND ends_at IS NULL", (start, row["id"]))
+        tx.execute("INSERT INTO budget_periods (budget_id, starts_at) VALUES (?, ?)", (row["id"], start))
 
 
 def settle(tx: Tx, runner_id: str, used: Estimate, *, since: datetime) -> None:
@@ -229,6 +242,10 @@ def amount(value: float, unit: str) -> str:
             return f"{value / 1e9:,.2f} USD"
         case _:
             return f"{value:g} %"
+
+
+def _next_millisecond(moment: str) -> str:
+    return iso(datetime.fromisoformat(moment) + timedelta(milliseconds=1))
 
 
 def _share(budget: BudgetRow, wish: Estimate) -> int:

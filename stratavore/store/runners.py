@@ -273,6 +273,14 @@ def schedule_retry(
     )
 
 
+def put_off(tx: Tx, runner_id: str, *, at: datetime, at_boottime: float) -> None:
+    """A start that is due is tried again at that moment."""
+    tx.execute(
+        "UPDATE runners SET retry_at = ?, retry_at_boottime = ? WHERE id = ? AND retry_at IS NOT NULL",
+        (iso(at), at_boottime, runner_id),
+    )
+
+
 def begin_again(tx: Tx, runner_id: str, *, by_itself: bool) -> None:
     """Leave the backoff (or the end) for a new run; `by_itself` when no person asked."""
     tx.execute(

@@ -12,6 +12,7 @@ ALTER TABLE runners RENAME COLUMN restarts_when TO restart_policy;
 
 -- What this very launch was allowed to spend on top of all budgets: turns of the agent.
 ALTER TABLE runners ADD COLUMN max_turns INTEGER;
+ALTER TABLE runners ADD COLUMN on_exceeded TEXT NOT NULL DEFAULT 'block' CHECK (on_exceeded IN ('warn', 'block', 'stop'));
 ALTER TABLE runners ADD COLUMN allow_unpriced INTEGER NOT NULL DEFAULT 0;
 -- The first prompt was taken by the agent: no restart gives it again.
 ALTER TABLE runners ADD COLUMN prompt_taken INTEGER NOT NULL DEFAULT 0;
@@ -202,7 +203,7 @@ CREATE TABLE reservations (
 -- `wait`: it is between two runs, and the next begins when there is room.
 CREATE TABLE blocks (
     runner_id  TEXT    PRIMARY KEY REFERENCES runners (id) ON DELETE CASCADE,
-    budget_id  INTEGER REFERENCES budgets (id) ON DELETE CASCADE,
+    budget_id  INTEGER REFERENCES budgets (id) ON DELETE SET NULL,
     reason     TEXT    NOT NULL,
     rung       TEXT    NOT NULL CHECK (rung IN ('warn', 'wait', 'block', 'stop')),
     since      TEXT    NOT NULL,

@@ -1,0 +1,112 @@
+"""Whether there is money for a run: what it will probably use, held against every budget that bounds it.
+
+Rule 1: the decision falls in the transaction that inserts the run. What is asked before only spares work.
+Rule 2: of whose use nobody tells nothing is expected: it is let in, and shown as unmetered.
+Rule 3: who cannot be judged is refused: where the ledger cannot be read, nothing is launched.
+Rule 4: a model without a price is refused under a budget of money where we know its name, unless that was allowed.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from stratavore.agents import Agent, Profile, named_model
+from stratavore.clock import iso
+from stratavore.config import Config
+from stratavore.errors import BudgetExceeded, UnpricedModel
+from stratavore.ledger.prices import Prices
+from stratavore.store import budget_rows, reservations
+from stratavore.store.budget_rows import BudgetRow
+from stratavore.store.database import Rows, Tx
+from stratavore.store.reservations import Estimate, Grant
+
+NANO = 10**9
+"""Money is kept in billionths of a US dollar."""
+
+
+class Wish(NamedTuple):
+    """What is asked for: runs of an agent in a project, and what is known of them beforehand.
+
+    `expected` is None where nobody tells what it uses; `unpriced` is its model, if that is known and has no price.
+    """
+
+    project_id: int
+    runner_id: str | None
+    expected: Estimate | None
+    unpriced: str | None = None
+
+
+def wish(
+    rows: Rows,
+    config: Config,
+    agent: tuple[str, Agent, Profile],
+    *,
+    project_id: int,
+    runner_id: str | None = None,
+    extra: Sequence[str] = (),
+    allow_unpriced: bool = False,
+    own: Estimate | None = None,
+    now: datetime,
+) -> Wish:
+    """What a run of that agent (its name, itself, its profile) asks for; `own` is all it may use (0: no limit)."""
+    name, kind, profile = agent
+    if not kind.is_metered:
+        return Wish(project_id, runner_id, None)
+    model = None if allow_unpriced else named_model(kind, profile, extra)
+    is_unpriced = model is not None and not Prices(config.prices).has(model, iso(now))
+    return Wish(project_id, runner_id, _expected(rows, config, project_id, name, own), model if is_unpriced else None)
+
+
+def find_refusal(rows: Rows, asked: Wish, *, now: datetime, beside: str = "") -> BudgetExceeded | None:
+    """Why `grant` would refuse one run now, if it would; the run `beside` gives its place up for it."""
+    bounding = _bounding(rows, asked)
+    try:
+        _refuse_unpriced(bounding, asked)
+        if asked.expected is not None:
+            reservations.check(rows, bounding, asked.expected, now=now, beside=beside)
+    except BudgetExceeded as refusal:
+        return refusal
+    return None
+
+
+def grant(tx: Tx, asked: Wish, *, count: int = 1, partial: bool = False, now: datetime) -> Grant:
+    """Hold what `count` runs will probably use; with `partial`, for as many as fit. `reservations.give` it to them.
+
+    Raises:
+        BudgetExceeded: a budget has no room for it, or cannot bound it.
+    """
+    bounding = _bounding(tx, asked)
+    _refuse_unpriced(bounding, asked)
+    if asked.expected is None:
+        return Grant(count, ())
+    return reservations.admit(tx, bounding, asked.expected, count=count, partial=partial, now=now)
+
+
+def nano(usd: float) -> int:
+    """US dollars as they are kept."""
+    return round(usd * NANO)
+
+
+def _bounding(rows: Rows, asked: Wish) -> list[BudgetRow]:
+    runners = [] if asked.runner_id is None else [asked.runner_id]
+    return [each for each in budget_rows.find_bounding(rows, [asked.project_id], runners) if each.unit != "percent"]
+
+
+def _refuse_unpriced(bounding: Sequence[BudgetRow], asked: Wish) -> None:
+    if asked.unpriced is None:
+        return
+    for budget in bounding:
+        if budget.unit == "nano_usd":
+            refusal = UnpricedModel(f"{budget.title} cannot bound {asked.unpriced[:100]}, which has no price")
+            refusal.budget = budget.id
+            raise refusal
+
+
+def _expected(rows: Rows, config: Config, project_id: int, agent: str, own: Estimate | None) -> Estimate:
+    """As configured, else the median of what was; never more than the run itself may use."""
+    said = config.budgets
+    past = reservations.median_of_past(rows, project_id, agent)
+    tokens, nano_usd = said.estimate_tokens or past.tokens, nano(said.estimate_usd) or past.nano_usd
+    if own is not None:
+        tokens, nano_usd = min(tokens, own.tokens or tokens), min(nano_usd, own.nano_usd or nano_usd)
+    return Estimate(tokens, nano_usd)

@@ -1,0 +1,334 @@
+"""The ladder on living runners, and who is let in."""
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stratavore import verdicts
+from stratavore.errors import BudgetExceeded, UnpricedModel
+from stratavore.model import Budget, Desired, EndReason, Launched, Runner
+from stratavore.store import budgets
+from stratavore.store.usage import Charge
+from tests.house import House, living, quick, until
+
+SLEEPER = ["sh", "-c", "exec sleep 1000", "agent"]
+AGENTS = {
+    "hooked": {"agent": "claude", "argv": SLEEPER},
+    "plain": {"agent": "codex", "argv": SLEEPER},
+    "named": {"agent": "claude", "argv": SLEEPER, "model": "nobody-knows-1"},
+}
+
+
+def config(**budgets_section: Any) -> Any:
+    return quick(agents=AGENTS, budgets={"timezone": "UTC", "stop_grace": 0.3, **budgets_section})
+
+
+async def put(house: House, **fields: Any) -> Budget:
+    given = {"scope": "global", "period": "daily", "tokens": 1000, **fields}
+    budget: Budget = await house.ask("set_budget", **given)
+    return budget
+
+
+async def launch(house: House, agent: str = "hooked", **fields: Any) -> Runner:
+    answer = await house.ask("launch", project="p", agent=agent, **fields)
+    assert isinstance(answer, Launched)
+    return await house.reaches(answer.runners[0].id, "running")
+
+
+async def use(house: House, runner: Runner, tokens: int, *, priced: bool = True) -> None:
+    """What the ledger does when a file tells of a call."""
+    now = house.context.clock.now()
+    project = house.context.rows.scalar("SELECT project_id FROM runners WHERE id = ?", (runner.id,))
+    call = Charge(runner.id, project, "claude", "m\x1b[2J", now, tokens, tokens * 10**6 * priced, priced)
+    await house.context.write(lambda tx: budgets.charge(tx, [call], now=now))
+    await house.wish(
+        "INSERT INTO usage SELECT 'claude', hex(randomblob(8)), NULL, ?, ?, ?, ?, ?, 0, 0, 0, 0, ?, NULL, NULL,"
+        " 'transcript', 'f', 0",
+        *(runner.id, project, now.isoformat(timespec="milliseconds").replace("+00:00", "Z"), call.model, tokens),
+        call.nano_usd if priced else None,
+    )
+    await house.wish(
+        "INSERT INTO runner_usage (runner_id, calls, tokens, unpriced_calls) VALUES (?1, 1, ?2, ?3)"
+        " ON CONFLICT DO UPDATE SET unpriced_calls = unpriced_calls + ?3",
+        runner.id, tokens, int(not priced),
+    )  # fmt: skip
+    house.daemon.judge()
+
+
+async def blocked(house: House, runner: Runner) -> str:
+    """The reason that its hooks answer with, once they do."""
+    await until(lambda: verdicts.read(house.paths, runner.id) is not None)
+    return str(verdicts.read(house.paths, runner.id))
+
+
+async def free(house: House, runner: Runner) -> None:
+    await until(
+        lambda: verdicts.read(house.paths, runner.id) is None and not house.context.rows.all("SELECT 1 FROM blocks")
+    )
+
+
+async def test_who_has_used_it_up_is_blocked_and_goes_on_once_it_is_more(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        one, other = await launch(house), await launch(house, "plain")
+        budget = await put(house)
+        await use(house, one, 999)
+        assert (await house.get(one.id)).blocked is None
+        await use(house, one, 1)
+        reason = await blocked(house, one)
+        assert "the daily budget of everything, 1,000 tokens, is used up. It resets at 20" in reason
+        assert f"`stratavore budget extend {budget.id}`" in reason
+        assert (await house.get(one.id)).blocked == reason
+        assert (await house.get(one.id)).state == "running", "block never ends it"
+        assert (await house.get(other.id)).blocked is None, "nothing can hold it"
+        shown = await house.ask("get_budget", str(budget.id))
+        assert (shown.blocked, shown.exceeded) == ([one.name], True)
+        await house.ask("extend_budget", str(budget.id), tokens=1)
+        await free(house, one)
+        await use(house, one, 1)
+        await blocked(house, one)
+        await house.ask("remove_budget", str(budget.id))
+        await free(house, one)
+        assert [name for name in house.told(one.id) if "block" in name] == ["runner.blocked", "runner.unblocked"] * 2
+        assert [name for name in house.told(other.id) if "block" in name] == ["runner.cannot_be_blocked"] * 2
+        event = next(event for event in house.events_of(one.id) if event.type == "runner.blocked")
+        assert (event.payload["budget"], event.payload["why"]) == (budget.id, reason)
+
+
+@pytest.mark.parametrize("agent", ["hooked", "plain"])
+async def test_where_stop_was_said_a_run_is_ended_a_grace_later(tmp_path: Path, agent: str) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        runner = await launch(house, agent, restart_policy="always")
+        await put(house, scope="runner", name=runner.name, on_exceeded="stop")
+        await use(house, runner, 5000)
+        ended = await house.over(runner.id)
+        assert (ended.end_reason, ended.desired, ended.run) == (EndReason.BUDGET, Desired.STOPPED, 1)
+        told = [name for name in house.told(runner.id) if name not in ("runner.launched", "runner.started")]
+        rungs = ["runner.blocked"] if agent == "hooked" else []
+        assert told == [*rungs, "runner.stop_asked", "runner.held_to_budget", "runner.stopped"]
+
+
+async def test_an_extension_in_the_grace_saves_it(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config(stop_grace=2.0)) as house:
+        await house.project("p")
+        runner = await launch(house)
+        budget = await put(house, on_exceeded="stop")
+        await use(house, runner, 1000)
+        await blocked(house, runner)
+        await house.ask("extend_budget", str(budget.id), tokens=500)
+        await free(house, runner)
+        await asyncio.sleep(2.2)  # the grace that must not be carried out
+        assert (await house.get(runner.id)).state == "running"
+
+
+async def test_a_warning_holds_nobody(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        runner = await launch(house)
+        budget = await put(house, on_exceeded="warn")
+        await use(house, runner, 5000)
+        assert house.daemon.enforcement is not None
+        await house.daemon.enforcement.judge()
+        assert (await house.get(runner.id)).blocked is None
+        assert [event.type for event in house.events_of(str(budget.id))][-1] == "budget.exceeded"
+
+
+async def test_after_a_crash_verdicts_agree_with_what_is_booked(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        one, other = await launch(house), await launch(house)
+        await put(house, scope="runner", name=one.name)
+        await use(house, one, 1000)
+        reason = await blocked(house, one)
+        await house.stop()
+        verdicts.write(house.paths, one.id, None)
+        verdicts.write(house.paths, other.id, "left behind")
+        await house.start()
+        assert await blocked(house, one) == reason
+        await until(lambda: verdicts.read(house.paths, other.id) is None)
+
+
+async def test_the_next_period_lifts_it_by_itself(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        runner = await launch(house)
+        budget = await put(house, period="hourly")
+        await use(house, runner, 1000)
+        await blocked(house, runner)
+        past = "2001-01-01T00:00:00.000Z"
+        soon = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+0.5 seconds')"
+        await house.wish(
+            f"UPDATE budget_periods SET starts_at = ?, ends_at = {soon} WHERE budget_id = ?", past, budget.id
+        )
+        house.daemon.judge()
+        await free(house, runner)
+        assert house.told(runner.id)[-1] == "runner.unblocked"
+        assert not (await house.ask("get_budget", str(budget.id))).exceeded
+
+
+async def test_a_call_of_an_unpriced_model_blocks_under_a_budget_of_money(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        runner, allowed = await launch(house), await launch(house, allow_unpriced=True)
+        await put(house, tokens=None, usd=100.0)
+        await use(house, allowed, 5, priced=False)
+        await use(house, runner, 5, priced=False)
+        reason = await blocked(house, runner)
+        assert "cannot bound the model m[2J, which has no price" in reason
+        assert (await house.get(allowed.id)).blocked is None
+
+
+async def test_a_named_model_without_a_price_is_refused_under_a_budget_of_money(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        await launch(house, "named")
+        budget = await put(house, tokens=None, usd=100.0)
+        with pytest.raises(UnpricedModel, match="cannot bound nobody-knows-1"):
+            await launch(house, "named")
+        for argv in (["--model", "nobody-knows-2"], ["--model=nobody-knows-2"]):
+            with pytest.raises(UnpricedModel, match="nobody-knows-2"):
+                await launch(house, argv=argv)
+        await launch(house, argv=["--model", "opus"])
+        await launch(house, argv=["--model", "claude-opus-4-5"])
+        await launch(house, "named", allow_unpriced=True)
+        await house.ask("remove_budget", str(budget.id))
+        await launch(house, "named")
+        assert "project.launch_refused" in [event.type for event in house.events_of("p")]
+
+
+async def test_turns_are_calls_of_the_model_in_one_run(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        runner = await launch(house, max_turns=2)
+        await use(house, runner, 1)
+        assert (await house.get(runner.id)).blocked is None
+        await use(house, runner, 1)
+        assert "was given 2 turns" in await blocked(house, runner)
+        await house.ask("restart_runners", runner.id)
+        await house.reaches(runner.id, "running", run=2)
+        await free(house, runner)
+
+
+async def test_a_runs_own_budget_is_whole_again_at_each_run(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config(estimate_tokens=10**9)) as house:
+        await house.project("p")
+        runner = await launch(house, budget_tokens=500)
+        [own] = await house.ask("list_budgets")
+        assert (own.scope, own.name, own.period, own.reserved_tokens) == ("runner", runner.name, "run", 500)
+        await use(house, runner, 500)
+        assert "the run budget of runner" in await blocked(house, runner)
+        await house.ask("restart_runners", runner.id)
+        await house.reaches(runner.id, "running", run=2)
+        await free(house, runner)
+        [own] = await house.ask("list_budgets")
+        assert (own.used_tokens, own.reserved_tokens, own.exceeded) == (0, 500, False)
+        assert [each.used_tokens for each in await house.ask("list_budget_history", str(own.id))] == [0, 500]
+
+
+async def test_a_launch_holds_what_it_will_use_until_it_has_used_it_or_ended(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config(estimate_tokens=400)) as house:
+        await house.project("p", max_runners=20)
+        budget = await put(house)
+        one, two = await launch(house), await launch(house)
+        with pytest.raises(BudgetExceeded, match="0 tokens are used, 800 tokens reserved, 400 tokens more"):
+            await launch(house)
+        assert house.slots("p") == 2
+        assert len(list(house.paths.environments.iterdir())) == 2
+        await use(house, one, 100)
+        shown = await house.ask("get_budget", str(budget.id))
+        assert (shown.used_tokens, shown.reserved_tokens) == (100, 700)
+        await house.ask("kill_runners", one.id)
+        await house.over(one.id)
+        shown = await house.ask("get_budget", str(budget.id))
+        assert (shown.used_tokens, shown.reserved_tokens) == (100, 400)
+        await launch(house)
+        assert "project.launch_refused" in [event.type for event in house.events_of("p")]
+        await house.ask("kill_runners", two.id)
+
+
+async def test_partly_as_many_as_there_is_money_for(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config(estimate_tokens=400)) as house:
+        await house.project("p", max_runners=20)
+        await put(house)
+        with pytest.raises(BudgetExceeded, match="of 5 runs"):
+            await house.ask("launch", project="p", agent="hooked", count=5)
+        answer = await house.ask("launch", project="p", agent="hooked", count=5, partial=True)
+        assert (len(answer.runners), answer.refused, house.slots("p")) == (2, 3, 2)
+        with pytest.raises(BudgetExceeded):
+            await house.ask("launch", project="p", agent="hooked", count=5, partial=True)
+        await house.reaches(answer.runners[0].id, "running")
+        await house.reaches(answer.runners[1].id, "running")
+
+
+async def test_what_nobody_can_measure_is_let_in(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config(estimate_tokens=400)) as house:
+        await house.project("p")
+        budget = await put(house, tokens=0)
+        runner = await house.running("p")
+        shown = await house.ask("get_budget", str(budget.id))
+        assert (shown.unmetered, shown.reserved_tokens) == ([runner.name], 0)
+        plan = await house.plan("p", argv=["true"])
+        assert (plan.unmetered, plan.refused) == (True, None)
+        plan = await house.plan("p", agent="hooked")
+        assert (plan.unmetered, plan.estimate_tokens, len(plan.budgets)) == (False, 400, 1)
+        assert "budget of everything is 0 tokens" in str(plan.refused)
+
+
+async def test_a_run_that_comes_back_by_itself_waits_for_room(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        budget = await put(house)
+        runner = await launch(house, restart_policy="always", max_restarts=9)
+        await use(house, runner, 1000)
+        await blocked(house, runner)
+        assert runner.pid is not None
+        os.kill(runner.pid, signal.SIGKILL)
+        await until(lambda: "runner.waits_for_room" in house.told(runner.id))
+        waiting = await house.get(runner.id)
+        assert (waiting.state, waiting.run) == ("backoff", 1)
+        assert "is 1,000 tokens" in str(waiting.blocked)
+        assert house.slots("p") == 1
+        await house.restart()
+        await house.stays(lambda: "runner.relaunched" not in house.told(runner.id))
+        await house.ask("extend_budget", str(budget.id), tokens=10)
+        await house.stays(lambda: "runner.relaunched" not in house.told(runner.id))  # its last run used a thousand
+        await house.ask("extend_budget", str(budget.id), tokens=1000)
+        await house.reaches(runner.id, "running", run=2)
+        assert (await house.get(runner.id)).blocked is None
+        assert house.told(runner.id).count("runner.waits_for_room") == 1
+
+
+async def test_a_restart_without_room_is_refused_before_anything_ends(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        runner = await launch(house)
+        await put(house)
+        await use(house, runner, 1000)
+        with pytest.raises(BudgetExceeded):
+            await house.ask("restart_runners", runner.id)
+        assert (await house.get(runner.id)).state == "running"
+        assert house.told(runner.id)[-1] in ("runner.restart_refused", "runner.blocked")
+        await house.ask("kill_runners", runner.id)
+        await house.over(runner.id)
+        with pytest.raises(BudgetExceeded):
+            await house.ask("restart_runners", runner.id)
+        assert not house.is_living(runner.id)
+
+
+async def test_the_median_of_past_runs_is_expected(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p", max_runners=20)
+        for tokens in (100, 300, 10_000):
+            runner = await launch(house)
+            await use(house, runner, tokens)
+            await house.ask("kill_runners", runner.id)
+            await house.over(runner.id)
+        plan = await house.plan("p", agent="hooked")
+        assert (plan.estimate_tokens, plan.estimate_usd) == (300, 0.3)
+        assert (await house.plan("p", agent="plain")).estimate_tokens == 0
+        assert (await house.plan("p", agent="hooked", budget_tokens=50)).estimate_tokens == 50
