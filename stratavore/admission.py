@@ -6,7 +6,7 @@ Rule 3: who cannot be judged is refused: where the ledger cannot be read, nothin
 Rule 4: a model without a price is refused under a budget of money where we know its name, unless that was allowed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -14,7 +14,6 @@ from stratavore.agents import Agent, Profile, named_model
 from stratavore.clock import iso
 from stratavore.config import Config
 from stratavore.errors import BudgetExceeded, UnpricedModel
-from stratavore.ledger.prices import Prices
 from stratavore.store import budget_rows, reservations
 from stratavore.store.budget_rows import BudgetRow
 from stratavore.store.database import Rows, Tx
@@ -40,6 +39,7 @@ def wish(
     rows: Rows,
     config: Config,
     agent: tuple[str, Agent, Profile],
+    has_price: Callable[[str, str], bool],
     *,
     project_id: int,
     runner_id: str | None = None,
@@ -48,12 +48,15 @@ def wish(
     own: Estimate | None = None,
     now: datetime,
 ) -> Wish:
-    """What a run of that agent (its name, itself, its profile) asks for; `own` is all it may use (0: no limit)."""
+    """What a run of that agent (its name, itself, its profile) asks for; `own` is all it may use (0: no limit).
+
+    `has_price(model, moment)` tells whether calls of that model can be priced.
+    """
     name, kind, profile = agent
     if not kind.is_metered:
         return Wish(project_id, runner_id, None)
     model = None if allow_unpriced else named_model(kind, profile, extra)
-    is_unpriced = model is not None and not Prices(config.prices).has(model, iso(now))
+    is_unpriced = model is not None and not has_price(model, iso(now))
     return Wish(project_id, runner_id, _expected(rows, config, project_id, name, own), model if is_unpriced else None)
 
 

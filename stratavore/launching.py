@@ -24,6 +24,7 @@ from stratavore.model import BudgetPeriod, BudgetScope, Desired, Launched, Launc
 from stratavore.projects import usable_directory
 from stratavore.protocol import Launch
 from stratavore.shims import ZygoteFailed
+from stratavore.spawning import has_price
 from stratavore.store import budgets, events, projects, reservations, runners, runs
 from stratavore.store.database import Tx
 from stratavore.store.faults import explain
@@ -173,6 +174,7 @@ def _wish(context: Context, asker: Asker, request: Launch, agent: tuple[str, Age
         context.rows,
         context.config,
         agent,
+        has_price(context.config),
         project_id=int(projects.get_row(context.rows, request.project)["id"]),
         extra=request.argv,
         allow_unpriced=request.allow_unpriced,

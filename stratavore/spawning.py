@@ -8,6 +8,7 @@ Rule 3: the first prompt is given at the first start only.
 import asyncio
 import logging
 import os
+from collections.abc import Callable
 from datetime import datetime
 
 from stratavore import admission, booking, verdicts
@@ -21,6 +22,7 @@ from stratavore.executable import hook_command
 from stratavore.failpoints import fp
 from stratavore.hook import FAIL_CLOSED
 from stratavore.label import Label, Process
+from stratavore.ledger.prices import Prices
 from stratavore.lifecycle import State
 from stratavore.model import ShimId
 from stratavore.paths import HOME_VARIABLE
@@ -164,6 +166,11 @@ class Spawning:
         self._context.wake([row.id])
 
 
+def has_price(config: Config) -> Callable[[str, str], bool]:
+    """Whether calls of a model at a moment have a price; the table is read when that is asked."""
+    return lambda model, at: Prices(config.prices).has(model, at)
+
+
 def wish_of(config: Config, rows: Rows, runner_id: str, *, now: datetime) -> Wish:
     """What the next run of a runner asks the budgets for."""
     recipe, profiles = supervision.get_recipe(rows, runner_id), config.agents
@@ -172,6 +179,7 @@ def wish_of(config: Config, rows: Rows, runner_id: str, *, now: datetime) -> Wis
         rows,
         config,
         agent,
+        has_price(config),
         project_id=recipe.project_id,
         runner_id=runner_id,
         extra=recipe.extra_argv,
