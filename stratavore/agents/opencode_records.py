@@ -4,7 +4,8 @@ Rule 1: a call is (model, created, completed): a fork copies messages under new 
 Rule 2: only a completed message is a call: before that its tokens grow.
 Rule 3: a row changes after it was written, so the cursor is the time of the change. It looks back a little each time,
 because rows become visible a little after the time that they bear, and remembers what it saw there.
-Rule 4: a sub-agent's conversation belongs to the one at the root of its parents.
+Rule 4: a sub-agent's conversation belongs to the one at the root of its parents. Nothing names what a fork was forked
+from: it is the conversation that has a message of the same time, where that is older than the fork.
 
 Seen with 1.18.
 """
@@ -44,6 +45,8 @@ _MESSAGES = """
 """
 _LATEST = "SELECT data FROM message WHERE session_id = ? ORDER BY time_created DESC, id DESC LIMIT 1"
 _PARENT = "SELECT parent_id FROM session WHERE id = ?"
+_BEGAN = "SELECT time_created FROM session WHERE id = ?"
+_SAID_AT = "SELECT session_id FROM message WHERE time_created = ? AND session_id <> ? ORDER BY id LIMIT 1"
 _TURNS = """
     SELECT m.data, p.data FROM message AS m JOIN part AS p ON p.message_id = m.id
      WHERE m.session_id = ? AND length(m.data) + length(p.data) <= ? ORDER BY m.time_created, m.id, p.id
@@ -132,6 +135,7 @@ class _Look:
         self._database = database
         self._cursor = cursor
         self._roots: dict[str, str] = {}
+        self._began: dict[str, int] = {}
 
     def poll(self, limit: int) -> Polled:
         before = self._cursor
@@ -180,6 +184,8 @@ class _Look:
             return False
         root = self._root(row.session_id)
         is_subagent = root != row.session_id
+        if not is_subagent and time.created is not None:
+            facts += self._fork(row.session_id, time.created)
         if said.role == "assistant":
             facts += self._calls(said, time, root, at, is_subagent=is_subagent)
         is_new = not is_counted and ended is not None and ended > self._cursor.until - _LOOK_BACK_MS
@@ -207,6 +213,16 @@ class _Look:
                 cost_usd=said.cost if said.cost and 0 < said.cost < 10**6 else None,
                 is_subagent=is_subagent,
             )
+
+    def _fork(self, session_id: str, said_at: int) -> Iterator[Note]:
+        """What a conversation was forked from, if it begins with a message that is older than itself; told once."""
+        if session_id in self._began:
+            return
+        found = [began for (began,) in _ask(self._database, _BEGAN, (session_id,)) if isinstance(began, int)]
+        self._began[session_id] = found[0] if found else 0
+        if said_at < self._began[session_id] and abs(said_at) < 10**15:
+            for (parent,) in _ask(self._database, _SAID_AT, (said_at, session_id)):
+                yield Note(session_id=session_id, parent_id=_text(parent))
 
     def _sessions(self, since: int) -> Iterator[Note]:
         for row in _ask(self._database, _SESSIONS, {"since": since}):

@@ -3,14 +3,40 @@
 - `say TEXT`: TEXT
 - `count to N [slowly]`: word-1 word-2 … word-N, each its own piece of the stream; slowly: with pauses
 - `run COMMAND`: asks for the agent's shell tool with COMMAND, then repeats what the tool said
-- `fail with STATUS`: an API error with that HTTP status
+- `delegate PROMPT`: asks for the agent's tool that starts a sub-agent, with PROMPT, then repeats what that said
+- `fail with STATUS`: an API error with that HTTP status; 429 says that the allowance is used up until RESETS_AT
 - anything else: GREETING
 """
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 GREETING = "Hello from the stand-in."
+
+RESETS_AT = 4102444800
+"""The beginning of the year 2100: in the future, and the same in every run."""
+
+
+class Usage(NamedTuple):
+    """What one answer is billed with, in classes that are disjoint whatever the API calls them."""
+
+    input: int
+    output: int
+    cache_write_5m: int = 0
+    cache_write_1h: int = 0
+    cache_read: int = 0
+    thoughts: int = 0
+    """The part of the output that was not shown."""
+
+
+class Bill(NamedTuple):
+    """One answer that was served. Where it was cut off, `usage` is what the agent was told of it by then."""
+
+    number: int
+    said: str
+    usage: Usage
+    is_whole: bool = True
 
 
 @dataclass(frozen=True)
@@ -20,6 +46,8 @@ class Answer:
     words: tuple[str, ...] = ()
     slow: bool = False
     command: str | None = None
+    task: str | None = None
+    """What a sub-agent is to be told."""
     error_status: int | None = None
 
     @property
@@ -34,7 +62,12 @@ class Answer:
     @property
     def output_tokens(self) -> int:
         """A made-up but deterministic count, so that tests can foretell the usage."""
-        return len(self.words) if self.command is None else 10
+        return len(self.words) if self.is_said else 10
+
+    @property
+    def is_said(self) -> bool:
+        """In words; else it is a wish for a tool."""
+        return self.command is None and self.task is None
 
 
 def answer_to(prompt: str) -> Answer:
@@ -46,6 +79,8 @@ def answer_to(prompt: str) -> Answer:
         return Answer(error_status=int(found[1]))
     if found := re.fullmatch(r"run (.+)", prompt, re.DOTALL):
         return Answer(command=found[1])
+    if found := re.fullmatch(r"delegate (.+)", prompt, re.DOTALL):
+        return Answer(task=found[1])
     if found := re.fullmatch(r"say (.+)", prompt, re.DOTALL):
         return Answer(tuple(found[1].split()))
     return Answer(tuple(GREETING.split()))
@@ -54,3 +89,16 @@ def answer_to(prompt: str) -> Answer:
 def answer_to_tool(said: str) -> Answer:
     """The answer once the tool has run."""
     return Answer(("The", "command", "said:", *said.split()))
+
+
+def usage_of(number: int, said: str, answer: Answer) -> Usage:
+    """What the answer with this number uses: every class differs from answer to answer."""
+    thoughts = number % 4
+    return Usage(
+        input=len(said.split()),
+        output=answer.output_tokens + thoughts,
+        cache_write_5m=150 + number % 7,
+        cache_write_1h=10 * (number % 3),
+        cache_read=2000 + number,
+        thoughts=thoughts,
+    )

@@ -4,7 +4,7 @@ import json
 from contextlib import AbstractContextManager
 
 from tests.standins import server
-from tests.standins.answers import Answer, answer_to, answer_to_tool
+from tests.standins.answers import Answer, Bill, answer_to, answer_to_tool, usage_of
 from tests.standins.server import JSON, Exchange, Standin
 
 
@@ -22,36 +22,45 @@ def answer(exchange: Exchange, body: JSON) -> None:
         error = {"message": f"asked to {said}", "type": "invalid_request_error"}
         exchange.send_json({"error": error}, reply.error_status)
         return
-    input_tokens = len(said.split())
-    usage = {"prompt_tokens": input_tokens, "completion_tokens": reply.output_tokens}
+    used = usage_of(number, said, reply)._replace(cache_write_5m=0, cache_write_1h=0)
+    usage: JSON = {"prompt_tokens": used.input + used.cache_read, "completion_tokens": used.output}
     usage["total_tokens"] = sum(usage.values())
+    usage["prompt_tokens_details"] = {"cached_tokens": used.cache_read}
+    usage["completion_tokens_details"] = {"reasoning_tokens": used.thoughts}
+    bill = Bill(number, said, used)
     head = {"id": f"chatcmpl-{number:08d}", "created": 0, "model": body.get("model", "stand-in")}
-    finish = "stop" if reply.command is None else "tool_calls"
+    finish = "stop" if reply.is_said else "tool_calls"
     if not body.get("stream"):
         message = {"role": "assistant", "content": reply.text, **_calls(number, reply)}
         choice = {"index": 0, "message": message, "finish_reason": finish}
-        exchange.send_json({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
+        with exchange.billing(bill):
+            exchange.send_json({**head, "object": "chat.completion", "choices": [choice], "usage": usage})
         return
 
     def chunk(delta: JSON, finish_reason: str | None = None) -> None:
         choice = {"index": 0, "delta": delta, "finish_reason": finish_reason}
         exchange.send_event({**head, "object": "chat.completion.chunk", "choices": [choice]})
 
-    exchange.begin_events()
-    chunk({"role": "assistant", "content": "", **_calls(number, reply)})
-    for piece in exchange.stream(reply):
-        chunk({"content": piece})
-    chunk({}, finish)
-    exchange.send_event({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
-    exchange.send_event("[DONE]")
-    exchange.end_events()
+    with exchange.billing(bill):
+        exchange.begin_events()
+        chunk({"role": "assistant", "content": "", **_calls(number, reply)})
+        for piece in exchange.stream(reply):
+            chunk({"content": piece})
+        chunk({}, finish)
+        exchange.send_event({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+        exchange.send_event("[DONE]")
+        exchange.end_events()
 
 
 def _calls(number: int, reply: Answer) -> JSON:
-    if reply.command is None:
+    if reply.is_said:
         return {}
-    arguments = json.dumps({"command": reply.command, "description": "What the prompt asked for"})
-    function = {"name": "bash", "arguments": arguments}
+    description = "What the prompt asked for"
+    arguments = {"command": reply.command, "description": description}
+    if reply.task is not None:
+        arguments = {"prompt": reply.task, "description": description, "subagent_type": "general"}
+    name = "bash" if reply.task is None else "task"
+    function = {"name": name, "arguments": json.dumps(arguments)}
     call = {"index": 0, "id": f"call_{number:08d}", "type": "function", "function": function}
     return {"tool_calls": [call]}
 

@@ -4,7 +4,7 @@ import json
 from contextlib import AbstractContextManager
 
 from tests.standins import server
-from tests.standins.answers import Answer, answer_to, answer_to_tool
+from tests.standins.answers import Answer, Bill, Usage, answer_to, answer_to_tool, usage_of
 from tests.standins.server import JSON, Exchange, Standin
 
 
@@ -16,27 +16,37 @@ def serve(*, port: int = 0, pause_seconds: float = 0.05) -> AbstractContextManag
 def answer(exchange: Exchange, body: JSON) -> None:
     """Answer one POST: `:streamGenerateContent` with events, `:generateContent` in one piece, `:countTokens`."""
     said, is_tool_result = _last_said(body)
-    input_tokens = len(said.split())
     if ":countTokens" in exchange.path:
-        exchange.send_json({"totalTokens": input_tokens})
+        exchange.send_json({"totalTokens": len(said.split())})
         return
     number = exchange.server.number()
     reply = answer_to_tool(said) if is_tool_result else answer_to(said)
     if reply.error_status is not None:
-        error = {"code": reply.error_status, "message": f"asked to {said}", "status": "INVALID_ARGUMENT"}
-        exchange.send_json({"error": error}, reply.error_status)
-    elif ":streamGenerateContent" in exchange.path:
-        exchange.begin_events()
-        for piece in exchange.stream(reply):
-            exchange.send_event(_chunk(number, [{"text": piece}]))
-        exchange.send_event(_end(number, _call(reply), reply, input_tokens))
-        exchange.end_events()
-    elif _wants_json(body):
-        # With no model named, the CLI first asks how hard the prompt is.
-        verdict = json.dumps({"complexity_reasoning": "a stand-in", "complexity_score": 1})
-        exchange.send_json(_end(number, [{"text": verdict}], reply, input_tokens))
-    else:
-        exchange.send_json(_end(number, _call(reply) or [{"text": reply.text}], reply, input_tokens))
+        exchange.send_json({"error": _error(said, reply.error_status)}, reply.error_status)
+        return
+    used = usage_of(number, said, reply)._replace(cache_write_5m=0, cache_write_1h=0)
+    with exchange.billing(Bill(number, said, used)):
+        if ":streamGenerateContent" in exchange.path:
+            exchange.begin_events()
+            for piece in exchange.stream(reply):
+                exchange.send_event(_chunk(number, [{"text": piece}]))
+            exchange.send_event(_end(number, _call(reply), used))
+            exchange.end_events()
+        elif _wants_json(body):
+            # With no model named, the CLI first asks how hard the prompt is.
+            verdict = json.dumps({"complexity_reasoning": "a stand-in", "complexity_score": 1})
+            exchange.send_json(_end(number, [{"text": verdict}], used))
+        else:
+            exchange.send_json(_end(number, _call(reply) or [{"text": reply.text}], used))
+
+
+def _error(said: str, status: int) -> JSON:
+    if status != 429:
+        return {"code": status, "message": f"asked to {said}", "status": "INVALID_ARGUMENT"}
+    violation = {"quotaId": "GenerateRequestsPerDayPerProjectPerModel", "quotaMetric": "requests"}
+    details = [{"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}]
+    message = "You have exhausted your capacity on this model. Your quota will reset after 3h12m5s."
+    return {"code": status, "message": message, "status": "RESOURCE_EXHAUSTED", "details": details}
 
 
 def _chunk(number: int, parts: list[JSON]) -> JSON:
@@ -44,18 +54,23 @@ def _chunk(number: int, parts: list[JSON]) -> JSON:
     return {"candidates": [candidate], "responseId": f"resp_{number:08d}", "modelVersion": "stand-in"}
 
 
-def _end(number: int, parts: list[JSON], reply: Answer, input_tokens: int) -> JSON:
+def _end(number: int, parts: list[JSON], used: Usage) -> JSON:
     chunk = _chunk(number, parts)
     chunk["candidates"][0]["finishReason"] = "STOP"
     counts = {
-        "promptTokenCount": input_tokens,
-        "candidatesTokenCount": reply.output_tokens,
-        "totalTokenCount": input_tokens + reply.output_tokens,
+        "promptTokenCount": used.input + used.cache_read,
+        "cachedContentTokenCount": used.cache_read,
+        "candidatesTokenCount": used.output - used.thoughts,
+        "thoughtsTokenCount": used.thoughts,
+        "totalTokenCount": used.input + used.cache_read + used.output,
     }
     return chunk | {"usageMetadata": counts}
 
 
 def _call(reply: Answer) -> list[JSON]:
+    if reply.task is not None:
+        task = {"agent_name": "generalist", "prompt": reply.task}
+        return [{"functionCall": {"name": "invoke_agent", "args": task}}]
     if reply.command is None:
         return []
     return [{"functionCall": {"name": "run_shell_command", "args": {"command": reply.command}}}]

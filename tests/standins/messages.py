@@ -1,19 +1,14 @@
 """A stand-in of the Anthropic Messages API, for Claude Code.
 
-    ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_API_KEY=anything claude
-
-Every call is said to have read CACHE_READ tokens from the cache and one new token per word of the prompt.
+ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_API_KEY=anything claude
 """
 
 import json
 from contextlib import AbstractContextManager
 
 from tests.standins import server
-from tests.standins.answers import Answer, answer_to, answer_to_tool
+from tests.standins.answers import RESETS_AT, Answer, Bill, Usage, answer_to, answer_to_tool, usage_of
 from tests.standins.server import JSON, Exchange, Standin
-
-CACHE_READ = 2000
-CACHE_WRITE = 150
 
 
 def serve(*, port: int = 0, pause_seconds: float = 0.05) -> AbstractContextManager[Standin]:
@@ -31,45 +26,64 @@ def answer(exchange: Exchange, body: JSON) -> None:
     headers = {"request-id": f"req_{number:08d}"}
     reply = answer_to_tool(said) if is_tool_result else answer_to(said)
     if reply.error_status is not None:
-        error = {"type": "invalid_request_error", "message": f"asked to {said.strip()}"}
-        exchange.send_json({"type": "error", "error": error}, reply.error_status, headers)
+        _fail(exchange, said, reply.error_status, headers)
         return
-    message = _message(number, body, said)
+    usage = usage_of(number, said, reply)
+    bill = Bill(number, said, usage)
+    message = _message(number, body, usage)
     if not body.get("stream"):
         message |= {"content": [_block(number, reply)], "stop_reason": _stop_reason(reply)}
-        message["usage"]["output_tokens"] = reply.output_tokens
-        exchange.send_json(message, headers=headers)
+        message["usage"]["output_tokens"] = usage.output
+        with exchange.billing(bill):
+            exchange.send_json(message, headers=headers)
         return
-    exchange.begin_events(headers)
-    _stream(exchange, number, message, reply)
-    exchange.end_events()
+    with exchange.billing(bill, told=Bill(number, said, usage._replace(output=1))):
+        exchange.begin_events(headers)
+        _stream(exchange, number, message, reply, usage)
+        exchange.end_events()
 
 
-def _stream(exchange: Exchange, number: int, message: JSON, reply: Answer) -> None:
+def _fail(exchange: Exchange, said: str, status: int, headers: dict[str, str]) -> None:
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error"
+    if status == 429:
+        limit = {"status": "rejected", "reset": str(RESETS_AT), "representative-claim": "five_hour"}
+        headers = {
+            **headers,
+            "x-should-retry": "false",
+            **{f"anthropic-ratelimit-unified-{name}": value for name, value in limit.items()},
+        }
+    error = {"type": kind, "message": f"asked to {said.strip()}"}
+    exchange.send_json({"type": "error", "error": error}, status, headers)
+
+
+def _stream(exchange: Exchange, number: int, message: JSON, reply: Answer, usage: Usage) -> None:
     def event(name: str, **fields: object) -> None:
         exchange.send_event({"type": name, **fields}, name)
 
-    nothing: JSON = {"text": ""} if reply.command is None else {"input": {}}
+    nothing: JSON = {"text": ""} if reply.is_said else {"input": {}}
     event("message_start", message=message)
     event("content_block_start", index=0, content_block=_block(number, reply) | nothing)
     event("ping")
-    if reply.command is not None:
-        piece = json.dumps(_tool_input(reply.command))
+    if not reply.is_said:
+        piece = json.dumps(_block(number, reply)["input"])
         event("content_block_delta", index=0, delta={"type": "input_json_delta", "partial_json": piece})
     for piece in exchange.stream(reply):
         event("content_block_delta", index=0, delta={"type": "text_delta", "text": piece})
     event("content_block_stop", index=0)
     end = {"stop_reason": _stop_reason(reply), "stop_sequence": None}
-    event("message_delta", delta=end, usage={"output_tokens": reply.output_tokens})
+    event("message_delta", delta=end, usage={"output_tokens": usage.output})
     event("message_stop")
 
 
-def _message(number: int, body: JSON, said: str) -> JSON:
+def _message(number: int, body: JSON, used: Usage) -> JSON:
     usage = {
-        "input_tokens": len(said.split()),
-        "cache_creation_input_tokens": CACHE_WRITE,
-        "cache_read_input_tokens": CACHE_READ,
-        "cache_creation": {"ephemeral_5m_input_tokens": CACHE_WRITE, "ephemeral_1h_input_tokens": 0},
+        "input_tokens": used.input,
+        "cache_creation_input_tokens": used.cache_write_5m + used.cache_write_1h,
+        "cache_read_input_tokens": used.cache_read,
+        "cache_creation": {
+            "ephemeral_5m_input_tokens": used.cache_write_5m,
+            "ephemeral_1h_input_tokens": used.cache_write_1h,
+        },
         # The real API begins with 1 as well; only `message_delta` has the final number.
         "output_tokens": 1,
         "service_tier": "standard",
@@ -87,18 +101,18 @@ def _message(number: int, body: JSON, said: str) -> JSON:
 
 
 def _block(number: int, reply: Answer) -> JSON:
-    if reply.command is None:
-        return {"type": "text", "text": reply.text}
-    call = {"id": f"toolu_{number:08d}", "name": "Bash", "input": _tool_input(reply.command)}
-    return {"type": "tool_use", **call}
-
-
-def _tool_input(command: str) -> JSON:
-    return {"command": command, "description": "What the prompt asked for"}
+    head = {"type": "tool_use", "id": f"toolu_{number:08d}"}
+    description = "What the prompt asked for"
+    if reply.command is not None:
+        return head | {"name": "Bash", "input": {"command": reply.command, "description": description}}
+    if reply.task is not None:
+        task = {"prompt": reply.task, "description": description, "subagent_type": "general-purpose"}
+        return head | {"name": "Agent", "input": task | {"run_in_background": False}}
+    return {"type": "text", "text": reply.text}
 
 
 def _stop_reason(reply: Answer) -> str:
-    return "end_turn" if reply.command is None else "tool_use"
+    return "end_turn" if reply.is_said else "tool_use"
 
 
 def _last_said(body: JSON) -> tuple[str, bool]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
-from tests.standins.answers import Answer
+from tests.standins.answers import Answer, Bill
 
 JSON = dict[str, Any]
 
@@ -24,7 +24,7 @@ class Request:
 
 
 class Standin(ThreadingHTTPServer):
-    """A running stand-in: `url`, and the requests it has received so far."""
+    """A running stand-in: `url`, the requests it has received so far, and what it billed for its answers."""
 
     daemon_threads = True
 
@@ -34,6 +34,7 @@ class Standin(ThreadingHTTPServer):
         self.pause_seconds = pause_seconds
         self.closing = threading.Event()
         self.requests: list[Request] = []
+        self.billed: list[Bill] = []
         self._count = 0
         self._lock = threading.Lock()
 
@@ -102,6 +103,17 @@ class Exchange(BaseHTTPRequestHandler):
 
     def end_events(self) -> None:
         self.wfile.write(b"0\r\n\r\n")
+
+    @contextmanager
+    def billing(self, bill: Bill, told: Bill | None = None) -> Iterator[None]:
+        """Bill what is served in the block; `told` in its place, if the agent goes away before the end."""
+        try:
+            yield
+        except ConnectionError:
+            if told is not None:
+                self.server.billed.append(told._replace(is_whole=False))
+            raise
+        self.server.billed.append(bill)
 
     def stream(self, answer: Answer) -> Iterator[str]:
         """The pieces of the answer's text at the answer's pace."""

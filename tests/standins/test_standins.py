@@ -48,7 +48,7 @@ def test_the_messages_stand_in_answers_the_same_each_time() -> None:
     deltas = ["content_block_delta"] * 3
     head, tail = ["message_start", "content_block_start", "ping"], ["content_block_stop", "message_delta"]
     assert events == [*head, *deltas, *tail, "message_stop"]
-    assert '"usage": {"output_tokens": 3}' in answers[0]
+    assert '"usage": {"output_tokens": 4}' in answers[0]
 
 
 def test_the_messages_stand_in_fails_when_it_is_asked_to() -> None:
