@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -29,7 +30,8 @@ from stratavore.ledger.tail import Tails
 from stratavore.ledger.watching import Followed, Inhabitant, Watch
 from stratavore.model import ImportProgress
 from stratavore.runner_files import read_environment
-from stratavore.store import installation, samples, tails
+from stratavore.store import attribution, installation, samples, tails
+from stratavore.store.attribution import Entrance
 from stratavore.store.tails import Tail
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,8 @@ class Ingest:
         self._home_of: dict[str, Home | None] = {}
         self._inhabitants: list[Inhabitant] = []
         self._who_lives_at = float("-inf")
+        self._entered: set[Entrance] = set()
+        self._attributed: set[Entrance] = set()
 
     def poke(self, runner_id: str) -> None:
         """Look at the files of that runner now."""
@@ -139,6 +143,7 @@ class Ingest:
         asked = list(self._asked)
         for file in await self._beside(lambda: self._look(poked, everywhere=bool(asked))):
             self._enqueue(file)
+        await self._attribute()
         await self._read_until(ends_at)
         if not self._queue:
             self._answer(asked)
@@ -167,6 +172,15 @@ class Ingest:
         finally:
             if booking is not None:
                 await booking
+
+    async def _attribute(self) -> None:
+        """Runs that were found to be in a conversation made the calls that are nobody's in it."""
+        new = self._entered - self._attributed
+        if new:
+            numbers, now = {number for number, _, _ in new}, self._context.clock.now()
+            if await self._context.database.write(lambda tx: attribution.attribute(tx, numbers, now=now)):
+                self._on_charged()
+        self._attributed = self._entered
 
     def _next(self) -> list[Followed]:
         """Whose turn it is."""
@@ -241,7 +255,10 @@ class Ingest:
 
     def _who_lives(self) -> list[Inhabitant]:
         """The living runners whose agents keep files."""
-        found = samples.list_living(self._context.database.reader())
+        rows = self._context.database.reader()
+        since = self._context.clock.now() - timedelta(seconds=10 * _WHO_LIVES_SECONDS)
+        self._entered = attribution.list_entrances(rows, since=since)
+        found = samples.list_living(rows)
         known, self._home_of = self._home_of, {}
         inhabitants = []
         for runner in found:

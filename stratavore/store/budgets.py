@@ -33,15 +33,29 @@ def charge(tx: Tx, charges: Sequence[Charge], *, now: datetime) -> None:
 
     What belongs to no runner and to no project of ours bounds nobody.
     """
-    ours = [each for each in charges if each.runner_id is not None or each.project_id is not None]
-    projects = {each.project_id for each in ours if each.project_id is not None}
-    runners = {each.runner_id for each in ours if each.runner_id is not None}
+    _charge(tx, [(each, frozenset()) for each in charges], now)
+
+
+def charge_runners(tx: Tx, charges: Sequence[tuple[Charge, int | None]], *, now: datetime) -> None:
+    """The same for calls whose runner is known only now: they were booked for the project beside them, or nobody."""
+    _charge(tx, [(each, _booked_for(project_id)) for each, project_id in charges], now)
+
+
+def _booked_for(project_id: int | None) -> frozenset[Any]:
+    return frozenset() if project_id is None else frozenset({None, project_id})
+
+
+def _charge(tx: Tx, charges: Sequence[tuple[Charge, frozenset[Any]]], now: datetime) -> None:
+    """Book each charge for all whom it bounds, but for those for whom it is booked already."""
+    ours = [(each, but) for each, but in charges if each.runner_id is not None or each.project_id is not None]
+    projects = {each.project_id for each, _ in ours if each.project_id is not None}
+    runners = {each.runner_id for each, _ in ours if each.runner_id is not None}
     bounding = [each for each in budget_rows.find_bounding(tx, projects, runners) if each.unit != "percent"]
     if not ours or not bounding:
         return
     booked = _Booking(tx, bounding, now)
-    for each in ours:
-        booked.add(each)
+    for each, but in ours:
+        booked.add(each, but)
     booked.store()
 
 
@@ -60,11 +74,11 @@ class _Booking:
         self._sums: dict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
         self._of_runner: dict[str, list[Any]] = {}
 
-    def add(self, each: Charge) -> None:
-        """Add a charge to every budget that bounds it."""
+    def add(self, each: Charge, but: frozenset[Any]) -> None:
+        """Add a charge to every budget that bounds it, but for these."""
         at = budget_rows.settle_time(each.at, self._now)
         moment = iso(at)
-        targets = {None, each.project_id, each.runner_id}
+        targets = {None, each.project_id, each.runner_id} - but
         for target in targets:
             for budget in self._by_target.get(target, ()):
                 if moment < self._since[budget.id]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stratavore.clock import iso
-from stratavore.model import UsageBy
+from stratavore.model import ImportProgress, UsageBy
 from tests.ledger.keeping import Keeper, keeping
 from tests.ledger.transcripts import BEGAN, answer, append, counted, file_of
 
@@ -179,3 +179,78 @@ async def test_what_was_there_before_the_installation_is_left_to_import(keeper: 
     append(file_of(keeper.home, "new"), answer(2))
     await keeper.caught_up()
     assert list(keeper.calls()) == ["msg_2"]
+
+
+async def test_a_runner_that_is_found_late_is_charged_for_what_it_did_before(keeper: Keeper) -> None:
+    append(file_of(keeper.home, "s1"), answer(1, at=BEGAN - timedelta(seconds=1)), answer(2), answer(3))
+    await keeper.caught_up()
+    assert keeper.rows("SELECT * FROM runner_usage") == []
+    await keeper.database.write(
+        lambda tx: tx.execute(
+            "INSERT INTO session_runs (session, run_key, runner_id, from_at)"
+            " SELECT number, 'r.1', 'r', ? FROM sessions",
+            (iso(BEGAN),),
+        )
+    )
+    await keeper.caught_up()
+    assert keeper.rows("SELECT runner_id, calls, tokens FROM runner_usage") == [
+        {"runner_id": "r", "calls": 2, "tokens": 30}
+    ]
+    assert {row.key: row.calls for row in keeper.usage(UsageBy.RUNNER).rows} == {"": 1, "r": 2}
+
+
+async def test_an_import_brings_in_what_is_old_and_tells_how_far_it_is(keeper: Keeper, tmp_path: Path) -> None:
+    home = tmp_path / "elsewhere"
+    files = [file_of(home, f"s{n}") for n in range(30)]
+    for n, path in enumerate(files):
+        append(path, *(answer(100 * n + m, session=path.stem) for m in range(20)), b"broken\n")
+        os.utime(path, (1.5e9, 1.5e9))
+    told: list[ImportProgress] = []
+    end = await asyncio.wait_for(keeper.ingest.bring_in([("claude", home)], told.append), 30)
+    size = sum(path.stat().st_size for path in files)
+    assert (end.is_running, end.files, end.total_files, end.bytes, end.total_bytes) == (False, 30, 30, size, size)
+    assert (end.sessions, end.calls, end.bad_lines) == (30, 600, 30)
+    assert keeper.calls() == counted(files)
+    assert told[0].is_running
+    assert [each.bytes for each in told] == sorted(each.bytes for each in told)
+    again = await asyncio.wait_for(keeper.ingest.bring_in([("claude", home)], told.append), 30)
+    assert (again.files, again.bytes, again.calls) == (30, size, 0)
+
+
+async def test_an_import_of_nothing_ends(keeper: Keeper, tmp_path: Path) -> None:
+    end = await asyncio.wait_for(keeper.ingest.bring_in([("claude", tmp_path / "no")], lambda progress: None), 30)
+    assert (end.is_running, end.total_files) == (False, 0)
+
+
+async def test_an_interrupted_import_goes_on_where_it_was(keeper: Keeper, tmp_path: Path) -> None:
+    path = file_of(tmp_path / "elsewhere", "s1")
+    append(path, *(answer(n, text="x" * 1000) for n in range(3000)))
+    os.utime(path, (1.5e9, 1.5e9))
+    homes = [("claude", tmp_path / "elsewhere")]
+    work = asyncio.create_task(keeper.ingest.bring_in(homes, lambda progress: None))
+    while not keeper.calls():
+        await asyncio.sleep(0.001)
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+    await keeper.restart()
+    await asyncio.wait_for(keeper.ingest.bring_in(homes, lambda progress: None), 30)
+    assert keeper.calls() == counted([path])
+    assert keeper.scalar("SELECT messages FROM sessions") == 3000
+
+
+async def test_what_could_not_be_booked_is_read_again(keeper: Keeper, caplog: pytest.LogCaptureFixture) -> None:
+    path = file_of(keeper.home, "s1")
+    append(path, answer(1))
+    await keeper.caught_up()
+    await keeper.database.write(
+        lambda tx: tx.execute(
+            "CREATE TEMP TRIGGER refuse BEFORE INSERT ON main.usage BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    )
+    append(path, *(answer(n, text="x" * 2000) for n in range(2, 700)))
+    while "a turn of the ledger failed" not in caplog.messages:
+        await asyncio.sleep(0.01)
+    assert list(keeper.calls()) == ["msg_1"]
+    await keeper.database.write(lambda tx: tx.execute("DROP TRIGGER refuse"))
+    await keeper.caught_up()
+    assert keeper.calls() == counted([path])
