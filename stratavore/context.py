@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
+from stratavore.activity import Board
 from stratavore.booking import Moment
 from stratavore.cgroups import Limits, LimitsByShim
 from stratavore.clock import Clock, chance
@@ -31,9 +32,12 @@ class News:
 
     def __init__(self) -> None:
         self._next: asyncio.Event | None = None
+        self.count = 0
+        """How often something was told."""
 
     def tell(self) -> None:
         """Wake all who wait now."""
+        self.count += 1
         if self._next is not None:
             self._next.set()
             self._next = None
@@ -95,6 +99,7 @@ class Context(NamedTuple):
     news: News
     house: House
     started_at: datetime
+    activity: Board
 
     def wake(self, runner_ids: Collection[str]) -> None:
         """Tell the supervisor that these runners changed."""

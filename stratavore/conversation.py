@@ -1,4 +1,4 @@
-"""What an agent's own files say of a run: what it is doing, and in which conversation.
+"""What an agent's own files say of a run: in which conversation it is.
 
 Rule 1: nothing is concluded from silence: what the files do not say is None.
 Rule 2: a conversation that is known to be another runner's is never taken for this one's.
@@ -11,7 +11,6 @@ from typing import NamedTuple
 from stratavore.agents import Traces, resolve
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
-from stratavore.model import Activity
 from stratavore.spawning import start_of
 from stratavore.store import supervision
 
@@ -22,7 +21,6 @@ _NOTHING_BEFORE_SECONDS = 1.0
 class Said(NamedTuple):
     """What the files say, each None if they do not."""
 
-    activity: Activity | None = None
     session_id: str | None = None
 
 
@@ -46,7 +44,6 @@ def look(
         start = start_of(context, supervision.get_recipe(context.rows, runner_id))
     except StratavoreError:
         return Said()
-    live = agent.live(members, start) if members else None
     since = started_at.timestamp() - _NOTHING_BEFORE_SECONDS
     traces = Traces(since=since, processes=members, output_tail=output_tail, taken=frozenset(taken))
-    return Said(live.activity if live else None, agent.find_session(start, traces))
+    return Said(agent.find_session(start, traces))

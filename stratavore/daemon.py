@@ -12,14 +12,14 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from stratavore import failpoints, process
-from stratavore.agents.records import Limit, Note
+from stratavore.activity import Board
 from stratavore.api.server import Server
 from stratavore.autostart import UNLESS_STOPPED
 from stratavore.cgroups import scope_command
@@ -41,6 +41,7 @@ from stratavore.store.database import Condition, Database, Health, open_readonly
 from stratavore.store.lock import hold_lock
 from stratavore.supervisor import Supervisor
 from stratavore.upkeep import keep_house, sweep
+from stratavore.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -184,9 +185,9 @@ async def build(
             runners_may_control=config.runners.runners_may_control,
             idle_seconds=config.shim.idle_exit,
         )
-        context = Context(config, paths, database, shims, clock, News(), daemon, clock.now())
+        context = Context(config, paths, database, shims, clock, News(), daemon, clock.now(), Board(clock.now))
         supervisor = daemon.supervisor = Supervisor(context)
-        ingest = daemon.ingest = Ingest(context, on_notes=_nobody_listens, on_charged=daemon.judge)
+        ingest = daemon.ingest = Ingest(context, on_notes=context.activity.heard, on_charged=daemon.judge)
         enforcement = daemon.enforcement = Enforcement(context)
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
@@ -198,6 +199,7 @@ async def build(
             enforcement.run(),
             Sampling(context).run(),
             ingest.run(),
+            Watching(context, on_told=[lambda runner_id, told: ingest.poke(runner_id)]).run(),
             _every(config.supervision.reconcile_interval, supervisor.reconcile),
             _whenever(daemon.recovered, supervisor.reconcile),
             _every(_HOUSEKEEPING_SECONDS, lambda: keep_house(context)),
@@ -210,10 +212,6 @@ async def build(
         await _tell(context, "daemon.started")
         stack.push_async_callback(_tell, context, "daemon.stopped")
         yield context
-
-
-def _nobody_listens(agent: str, home: Path, notes: Sequence[Note | Limit]) -> None:
-    """What is said of conversations is booked, and told to nobody yet."""
 
 
 def _start_environment(paths: Paths) -> dict[str, str]:

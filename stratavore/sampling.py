@@ -104,7 +104,6 @@ class Sampling:
             threads=used.threads,
             children=used.children,
             output_bytes=self._output_bytes(row),
-            activity=said.activity,
             health=health,
         )
         return Look(sample, None if said.session_id == row.session_id else said.session_id)

@@ -5,9 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from stratavore import __version__, process
-from stratavore.agents import resolve
 from stratavore.context import Asker, Context
-from stratavore.errors import StratavoreError
 from stratavore.lifecycle import FINAL
 from stratavore.model import (
     DaemonStatus,
@@ -18,7 +16,6 @@ from stratavore.model import (
 )
 from stratavore.protocol import ListEvents, Nothing
 from stratavore.quotas import exceeded
-from stratavore.spawning import start_of
 from stratavore.standing import next_of, recorded_evidence, summary_of, whole
 from stratavore.store import events, runners, supervision
 from stratavore.store.database import Condition
@@ -91,14 +88,9 @@ def _from_the_process(context: Context, row: Supervised) -> Iterable[Evidence]:
 
 
 def _from_the_agent(context: Context, row: Supervised) -> Iterable[Evidence]:
-    if row.pid is None:
-        return
-    try:
-        agent, _ = resolve(row.agent, context.config.agents)
-        start = start_of(context, supervision.get_recipe(context.rows, row.id))
-    except StratavoreError as problem:  # an explanation is for when things are wrong
-        yield Evidence(source="agent", says=problem.message, observed_at=context.clock.now())
-        return
-    if (live := agent.live(process.tree(row.pid), start)) is not None:
-        says = f"{live.activity}: {live.said}"
-        yield Evidence(source=f"{agent.name}'s own state file", says=says, observed_at=context.clock.now())
+    """What each source says of what it does; the one that is believed first."""
+    for source, found in context.activity.evidence(row.id):
+        says = f"{found.activity}: {found.said}" if found.said else found.activity.value
+        yield Evidence(source=source, says=says, observed_at=found.at)
+    if (limit := context.activity.of(row.id).limit_resets_at) is not None:
+        yield Evidence(source="limit", says=f"its provider goes on at {limit:%Y-%m-%d %H:%M:%S} UTC", observed_at=None)

@@ -59,6 +59,7 @@ BORDERS = {
     "shim/journal.py": "one piece of work for the disk: without its thread no exit would ever be told",
     "shim/loop.py": "one peer: its connection is closed, and the runners go on",
     "sampling.py": "one pass over the processes; one agent's files",
+    "watching.py": "one round of looks; one agent's state file",
     "store/database.py": "one write: the error goes to the caller that waits for it",
     "store/writer.py": "one batch: the errors go to the callers that wait for it",
     "supervisor.py": "one pass over one runner",

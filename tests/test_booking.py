@@ -96,7 +96,7 @@ def stop_unasked(books: Books, row: Supervised, reason: EndReason) -> None:
 def seen(books: Books, row: Supervised, after_seconds: float) -> None:
     """It was seen last so long after its start."""
     at = NOW + timedelta(seconds=after_seconds)
-    sample = Sample(row.id, at, None, None, None, None, None, None, Health.OK)
+    sample = Sample(row.id, at, None, None, None, None, None, Health.OK)
     books.do(lambda tx: samples.store(tx, [sample]))
 
 

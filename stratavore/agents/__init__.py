@@ -12,7 +12,6 @@ from typing import Protocol
 
 from stratavore.agents.agent import (
     Agent,
-    Hooks,
     Launch,
     Live,
     Plain,
@@ -32,6 +31,7 @@ from stratavore.agents.codex import Codex
 from stratavore.agents.codex_records import CodexRecords
 from stratavore.agents.gemini import Gemini
 from stratavore.agents.gemini_records import GeminiRecords
+from stratavore.agents.hooks import Hooks, HookTold, Limited
 from stratavore.agents.opencode import OpenCode
 from stratavore.agents.opencode_records import OpenCodeRecords
 from stratavore.agents.records import RecordDatabase, Records
@@ -43,8 +43,10 @@ __all__ = [
     "PARENT_MARKERS",
     "RECORDS",
     "Agent",
+    "HookTold",
     "Hooks",
     "Launch",
+    "Limited",
     "Live",
     "NamedProfile",
     "Plain",

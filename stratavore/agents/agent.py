@@ -6,15 +6,16 @@ Rule 3: nothing of the user's configuration of an agent is edited; what we need 
 """
 
 import json
-import shlex
 import shutil
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
 
+from stratavore.agents.hooks import Hooks, HookTold
 from stratavore.discreet import Discreet
 from stratavore.errors import Invalid
 from stratavore.model import Activity
@@ -56,21 +57,6 @@ class Plain(Discreet, msgspec.Struct, frozen=True):
     permission_mode: str = ""
     home: str = ""
     env: dict[str, str] = {}
-
-
-class Hooks(msgspec.Struct, frozen=True, kw_only=True):
-    """How the hooks of one runner call us (hook.py): `command`, the event in the agent's own word, `options`.
-
-    A permission request may be held for `hold_seconds`; 0: the agent's own dialog alone decides.
-    """
-
-    command: tuple[str, ...]
-    options: tuple[str, ...] = ()
-    hold_seconds: float = 0
-
-    def line(self, event: str, *options: str) -> str:
-        """What the agent gives to its shell, which makes way for it: a signal for the one then reaches the other."""
-        return "exec " + shlex.join((*self.command, event, *self.options, *options))
 
 
 class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
@@ -130,11 +116,12 @@ class Typing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Live(msgspec.Struct, frozen=True, kw_only=True):
-    """What a living agent says of itself; `said` is in its own words."""
+    """What a living agent says of itself; `said` is in its own words, `at` when that began, if it tells."""
 
     activity: Activity
     session_id: str | None = None
     said: str = ""
+    at: datetime | None = None
 
 
 class Traces(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,6 +156,11 @@ class Agent(Protocol):
     typing: Typing = Typing()
     tells_activity: bool = False
     """Whether `live` knows it from the moment at which the agent takes prompts."""
+    dialogs: tuple[tuple[str, Activity], ...] = ()
+    """What its screen shows, by words that stand on a line of it; the first that is found counts. The screen is looked
+    at while nothing else tells what it is doing, and where `asks_on_screen`, once it prints no more."""
+    asks_on_screen: bool = False
+    """That it waits for an answer stands on its screen alone."""
     is_prompted: bool = True
     """A headless run needs a prompt."""
 
@@ -204,6 +196,17 @@ class Agent(Protocol):
     def live(self, processes: Sequence[Process], start: Start) -> Live | None:
         """What the agent says of itself; None if it says nothing."""
         return None
+
+    def state_file(self, process: Process, start: Start) -> Path | None:
+        """The file that `live` reads of this process: as long as it has not changed, nothing has."""
+        return None
+
+    def hooked(self, event: str, said: bytes, at: datetime, *, is_blocked: bool) -> HookTold:
+        """What a hook of ours tells: `event` in the agent's own word, `said` as JSON, or nothing if it was too long.
+
+        `is_blocked`: our verdict kept the agent from it.
+        """
+        return HookTold()
 
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
         """How the run `argv` is asked to end; after the last step it is killed. The waits add up to the grace."""

@@ -12,12 +12,13 @@ import signal
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from stratavore.agents import claude_hooks
 from stratavore.agents.agent import (
     Agent,
-    Hooks,
     Launch,
     Live,
     Process,
@@ -33,19 +34,14 @@ from stratavore.agents.agent import (
     option,
     read_json,
 )
+from stratavore.agents.decoding import from_seconds
+from stratavore.agents.hooks import HookTold
 from stratavore.model import Activity
 
 SETTINGS_FILE = "claude-settings.json"
 
 # Agent teams would else open a tmux server of their own, which outlives the runner.
 _SETTINGS = {"teammateMode": "in-process"}
-
-HOOKS = (
-    *("SessionStart", "UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PermissionRequest"),
-    *("Notification", "Stop", "StopFailure", "SubagentStop", "PreCompact", "SessionEnd"),
-)
-_HOOK_SECONDS = 10
-"""A hook takes a twentieth of a second; what takes so long is a machine that stands still."""
 
 _OWN_SESSION = ("--session-id", "--resume", "-r", "--continue", "-c", "--from-pr", "--no-session-persistence")
 _PERMISSIONS = ("permission prompt", "sandbox request", "worker request")
@@ -82,6 +78,13 @@ class Claude(Agent):
         "CLAUDE_PID",
         "CLAUDE_PROJECT_DIR",
     )
+    # It writes no state before it has come to its prompt.
+    dialogs = (
+        ("Do you want to use this API key", Activity.WAITING_INPUT),
+        ("Quick safety check", Activity.WAITING_INPUT),
+        ("Do you trust the files", Activity.WAITING_INPUT),
+        ("Select login method", Activity.WAITING_INPUT),
+    )
     # After an interrupted turn the old prompt stands in the input box again: Ctrl-U takes it away.
     typing = Typing(clear=b"\x15", pause_seconds=0.4)
 
@@ -105,7 +108,7 @@ class Claude(Agent):
             # Some options take any number of values: without `--` they would take the prompt too.
             *(() if prompt is None else ("--", prompt)),
         )
-        files = {SETTINGS_FILE: json.dumps(_settings(start.hooks))}
+        files = {SETTINGS_FILE: json.dumps(_SETTINGS | claude_hooks.settings(start.hooks))}
         return Launch(argv=argv, env=account_env(self, start), files=files, session_id=session_id)
 
     def can_resume(self, start: Start) -> bool:
@@ -131,7 +134,14 @@ class Claude(Agent):
             activity=_activity(status, waiting_for),
             session_id=session_id if isinstance(session_id, str) else None,
             said=f"{status}: {waiting_for}" if waiting_for else status,
+            at=_since(state),
         )
+
+    def state_file(self, process: Process, start: Start) -> Path:
+        return account_dir(self, start) / "sessions" / f"{process[0]}.json"
+
+    def hooked(self, event: str, said: bytes, at: datetime, *, is_blocked: bool) -> HookTold:
+        return claude_hooks.told(event, said, at, is_blocked=is_blocked)
 
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
         return (Step(signal=signal.SIGTERM, wait_seconds=grace_seconds),)
@@ -146,20 +156,6 @@ class Claude(Agent):
         return ("-p", "--output-format", "stream-json", "--verbose")
 
 
-def _settings(hooks: Hooks | None) -> dict[str, Any]:
-    """What we want of it. The user's own hooks run besides ours: they are merged, event by event."""
-    if hooks is None:
-        return _SETTINGS
-    return {**_SETTINGS, "hooks": {event: [{"matcher": "*", "hooks": [_hook(hooks, event)]}] for event in HOOKS}}
-
-
-def _hook(hooks: Hooks, event: str) -> dict[str, Any]:
-    """Only a permission request is held: beside it stands Claude's own dialog, and the first answer counts."""
-    held = hooks.hold_seconds if event == "PermissionRequest" else 0
-    options = (f"hold={held:g}",) if held else ()
-    return {"type": "command", "command": hooks.line(event, *options), "timeout": int(held) + _HOOK_SECONDS}
-
-
 def _states(directory: Path, processes: Sequence[Process]) -> Iterator[Mapping[str, Any]]:
     """The state files of these processes. A killed process leaves its file behind, so its start time is compared."""
     for pid, start_time in processes:
@@ -167,6 +163,12 @@ def _states(directory: Path, processes: Sequence[Process]) -> Iterator[Mapping[s
             state = read_json((directory / f"{pid}.json").read_bytes())
             if isinstance(state, dict) and state.get("procStart") == str(start_time):
                 yield state
+
+
+def _since(state: Mapping[str, Any]) -> datetime | None:
+    """When its status began, in milliseconds of Unix time."""
+    at = state.get("statusUpdatedAt")
+    return from_seconds(at / 1000) if isinstance(at, int | float) else None
 
 
 def _activity(status: str, waiting_for: str) -> Activity:

@@ -29,6 +29,7 @@ from stratavore.agents.agent import (
     option,
     read_json,
 )
+from stratavore.model import Activity
 
 _ROLLOUT = re.compile(r"/sessions/.*/rollout-.*-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.jsonl$")
 
@@ -51,6 +52,16 @@ class Codex(Agent):
         "CODEX_THREAD_ID",
         "CODEX_TOOL_CALL_ID",
         "CODEX_VERSION",
+    )
+    # Its records tell neither that it asks for a permission nor what stands before its prompt.
+    asks_on_screen = True
+    dialogs = (
+        ("Would you like to run the following command", Activity.WAITING_PERMISSION),
+        ("Would you like to make the following edits", Activity.WAITING_PERMISSION),
+        ("Would you like to grant these permissions", Activity.WAITING_PERMISSION),
+        ("Hooks need review", Activity.WAITING_INPUT),
+        ("Choose how you want to use Codex", Activity.WAITING_INPUT),
+        ("Do you trust the contents of this directory", Activity.WAITING_INPUT),
     )
     typing = Typing(pause_seconds=0.3)
 

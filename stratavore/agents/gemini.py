@@ -23,6 +23,7 @@ from stratavore.agents.agent import (
     names_one_of,
     option,
 )
+from stratavore.model import Activity
 
 _OWN_SESSION = ("--session-id", "--resume", "-r", "--session-file")
 
@@ -37,6 +38,17 @@ class Gemini(Agent):
     home_default = "~"
     home_folder = ".gemini"
     parent_markers = ("GEMINI_CLI", "GEMINI_CLI_TRUST_WORKSPACE")
+    # Its records tell neither that it asks for a permission nor that it is done.
+    asks_on_screen = True
+    dialogs = (
+        ("Allow execution of", Activity.WAITING_PERMISSION),
+        ("Apply this change?", Activity.WAITING_PERMISSION),
+        ("Do you want to proceed?", Activity.WAITING_PERMISSION),
+        ("Do you trust the files in this folder?", Activity.WAITING_INPUT),
+        ("How would you like to authenticate", Activity.WAITING_INPUT),
+        ("esc to cancel", Activity.WORKING),
+        ("Type your message", Activity.IDLE),
+    )
     # Until it has drawn a paste, Enter is a line end to it; on a busy machine its first drawing takes a second.
     typing = Typing(pause_seconds=1.0)
 

@@ -10,10 +10,6 @@ each is served.
 
 import asyncio
 import logging
-import os
-import socket
-import stat
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -25,9 +21,10 @@ from stratavore.api.door import Door
 from stratavore.api.routes import VERBS, Verb
 from stratavore.auth import identify, permit
 from stratavore.context import Asker, Context
-from stratavore.errors import Invalid, Misconfigured, NotFound, StratavoreError
+from stratavore.errors import Invalid, NotFound, StratavoreError
 from stratavore.protocol import ROUTES, Route, refusal
 from stratavore.routes import VERSION_HEADER
+from stratavore.sockets import bind
 
 log = logging.getLogger(__name__)
 
@@ -107,27 +104,6 @@ class Server:
             sock = transport.get_extra_info("socket")
             asker = self._askers[transport] = identify(sock, "cli", self._context.shims.pids())
         return asker
-
-
-def bind(path: Path) -> socket.socket:
-    """A listening-to-be socket at `path`, 0600 from its first moment, however long the path is.
-
-    Raises:
-        Misconfigured: something that is no socket is in its place.
-    """
-    if os.path.lexists(path):
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise Misconfigured(f"{path} is in the way and is no socket", remedy=f"look what it is, then rm {path}")
-        path.unlink()
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    umask = os.umask(0o177)
-    try:
-        sock.bind(f"/proc/self/fd/{directory}/{path.name}")
-    finally:
-        os.umask(umask)
-        os.close(directory)
-    return sock
 
 
 async def _request_of(http: web.Request, route: Route, decoder: "msgspec.json.Decoder[Any]") -> Any:

@@ -6,6 +6,7 @@ writes the example and what `config show` prints.
 
 from stratavore.config.load import Kind, Loaded, Source, load
 from stratavore.config.settings import (
+    Activity,
     Attach,
     Budgets,
     Config,
@@ -26,6 +27,7 @@ from stratavore.config.settings import (
 from stratavore.config.show import example, render_all, rows_of
 
 __all__ = [
+    "Activity",
     "Attach",
     "Budgets",
     "Config",

@@ -7,6 +7,7 @@ Rule 3: a table of values that may hold secrets is shown by its names alone, in 
 Rule 4: spans are seconds and sizes are bytes here; how a person writes them is the business of `units`.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated
 
@@ -170,6 +171,27 @@ class Hooks(Section, frozen=True, kw_only=True):
     ] = 3600.0
 
 
+class Activity(Section, frozen=True, kw_only=True):
+    """What a program is doing of which no agent tells. Silence alone never says that it is done."""
+
+    patterns: Annotated[
+        dict[str, str],
+        says(
+            "Regular expressions, by what it shows that one of its last lines has them: `waiting`, `working`, `idle`."
+            " The first of them, in this order, counts."
+        ),
+    ] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for word, pattern in self.patterns.items():
+            if word not in ("waiting", "working", "idle"):
+                raise ValueError(f"patterns: {word!r} is none of waiting, working, idle")
+            try:
+                re.compile(pattern)
+            except re.error as wrong:
+                raise ValueError(f"patterns: {word}: {wrong}") from None
+
+
 class Attach(Section, frozen=True, kw_only=True):
     """Your terminal in a runner."""
 
@@ -235,6 +257,7 @@ class Config(Section, frozen=True, kw_only=True):
     supervision: Supervision = Supervision()
     budgets: Budgets = Budgets()
     hooks: Hooks = Hooks()
+    activity: Activity = field(default_factory=Activity)
     attach: Attach = Attach()
     environment: Environment = field(default_factory=Environment)
     retention: Retention = Retention()

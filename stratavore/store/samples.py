@@ -7,7 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from stratavore.clock import iso
-from stratavore.model import Activity, Health, ShimId
+from stratavore.model import Health, ShimId
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column
 
@@ -22,7 +22,6 @@ class Sample(msgspec.Struct, frozen=True):
     threads: int | None
     children: int | None
     output_bytes: int | None
-    activity: Activity | None
     health: Health
 
 
@@ -53,11 +52,11 @@ def list_living(rows: Rows) -> list[Living]:
 def store(tx: Tx, samples: Iterable[Sample]) -> None:
     """Put these in the place of the older ones; runners that are gone are passed over."""
     tx.execute_many(
-        "INSERT INTO samples (runner_id, seen_at, cpu_percent, rss_bytes, threads, children, output_bytes, activity,"
-        " health) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE EXISTS (SELECT 1 FROM runners WHERE id = ?1)"
+        "INSERT INTO samples (runner_id, seen_at, cpu_percent, rss_bytes, threads, children, output_bytes, health)"
+        " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM runners WHERE id = ?1)"
         " ON CONFLICT (runner_id) DO UPDATE SET seen_at = excluded.seen_at, cpu_percent = excluded.cpu_percent,"
         " rss_bytes = excluded.rss_bytes, threads = excluded.threads, children = excluded.children,"
-        " output_bytes = excluded.output_bytes, activity = excluded.activity, health = excluded.health",
+        " output_bytes = excluded.output_bytes, health = excluded.health",
         [(s.runner_id, iso(s.seen_at), *(column(v) for v in msgspec.structs.astuple(s)[2:])) for s in samples],
     )
 

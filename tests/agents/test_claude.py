@@ -44,7 +44,9 @@ def until(bench: Bench, terminal: Terminal, activity: Activity) -> Live:
 @needs("claude")
 def test_its_state_file_tells_when_a_prompt_was_taken_and_when_the_turn_is_over(bench: Bench) -> None:
     with bench.at_prompt() as terminal:
-        assert live(bench, terminal) == Live(activity=Activity.IDLE, session_id=bench.start.session_id, said="idle")
+        found = live(bench, terminal)
+        assert found.at is not None
+        assert found == Live(activity=Activity.IDLE, session_id=bench.start.session_id, said="idle", at=found.at)
         bench.say(terminal, "count to 200 slowly")
         until(bench, terminal, Activity.WORKING)
         terminal.until_shown("word-5")

@@ -12,12 +12,12 @@ import pytest
 
 from stratavore import __version__
 from stratavore.api.routes import VERBS
-from stratavore.api.server import bind
 from stratavore.client import Client
 from stratavore.control import ask
 from stratavore.errors import Conflict, Misconfigured, NotFound
 from stratavore.model import Runner
 from stratavore.protocol import ROUTES
+from stratavore.sockets import bind
 from tests.house import House, living, quick, together
 
 EXIT_FORBIDDEN = 8

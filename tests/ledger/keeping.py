@@ -9,6 +9,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Any, cast
 
+from stratavore.activity import Board
 from stratavore.agents.records import Limit, Note
 from stratavore.clock import SystemClock
 from stratavore.config import Config
@@ -45,8 +46,9 @@ class Keeper:
         await self.database.write(lambda tx: installation.begin(tx, "boot", now=NOW.replace(year=2020)))
         clock = SystemClock()
         shims = cast(Shims, None)
+        daemon, board = Daemon(), Board(clock.now)
         self.context = Context(
-            config or Config(), self.paths, self.database, shims, clock, News(), Daemon(), clock.now()
+            config or Config(), self.paths, self.database, shims, clock, News(), daemon, clock.now(), board
         )
         self.ingest = Ingest(self.context, self._on_notes, self._on_charged)
         self._task = asyncio.create_task(self.ingest.run())

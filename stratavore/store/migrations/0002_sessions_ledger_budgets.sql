@@ -16,6 +16,8 @@ ALTER TABLE runners ADD COLUMN on_exceeded TEXT NOT NULL DEFAULT 'block' CHECK (
 ALTER TABLE runners ADD COLUMN allow_unpriced INTEGER NOT NULL DEFAULT 0;
 -- The first prompt was taken by the agent: no restart gives it again.
 ALTER TABLE runners ADD COLUMN prompt_taken INTEGER NOT NULL DEFAULT 0;
+-- How far the lines of its hooks were read.
+ALTER TABLE runners ADD COLUMN spool_offset INTEGER NOT NULL DEFAULT 0;
 
 ALTER TABLE samples ADD COLUMN activity_since TEXT;
 ALTER TABLE samples ADD COLUMN activity_source TEXT;
@@ -234,10 +236,10 @@ CREATE INDEX approvals_open ON approvals (runner_id) WHERE decision IS NULL;
 CREATE VIEW public_runners AS
 SELECT r.id, r.name, p.name AS project, r.agent,
        CASE WHEN r.retry_at IS NOT NULL THEN 'backoff' ELSE n.state END AS state,
-       CASE WHEN n.ended_at IS NULL THEN COALESCE(s.activity, 'unknown') ELSE 'unknown' END AS activity,
-       CASE WHEN n.ended_at IS NULL THEN s.activity_since END AS activity_since,
-       CASE WHEN n.ended_at IS NULL THEN s.activity_source END AS activity_source,
-       CASE WHEN n.ended_at IS NULL THEN s.waiting_for END AS waiting_for,
+       CASE WHEN n.ended_at IS NULL AND s.activity_since >= n.created_at THEN s.activity ELSE 'unknown' END AS activity,
+       CASE WHEN n.ended_at IS NULL AND s.activity_since >= n.created_at THEN s.activity_since END AS activity_since,
+       CASE WHEN n.ended_at IS NULL AND s.activity_since >= n.created_at THEN s.activity_source END AS activity_source,
+       CASE WHEN n.ended_at IS NULL AND s.activity_since >= n.created_at THEN s.waiting_for END AS waiting_for,
        CASE WHEN n.ended_at IS NULL THEN s.limit_resets_at END AS limit_resets_at,
        CASE WHEN n.ended_at IS NULL THEN n.pid END AS pid,
        n.exit_code, n.exit_signal, n.end_reason, n.end_detail, r.restarts, r.max_restarts, r.desired,

@@ -1,0 +1,44 @@
+"""Our hooks in an agent: how they call us, and what they tell."""
+
+import shlex
+from datetime import datetime
+
+import msgspec
+
+from stratavore.model import Activity
+
+
+class Hooks(msgspec.Struct, frozen=True, kw_only=True):
+    """How the hooks of one runner call us (hook.py): `command`, the event in the agent's own word, `options`.
+
+    A permission request may be held for `hold_seconds`; 0: the agent's own dialog alone decides.
+    """
+
+    command: tuple[str, ...]
+    options: tuple[str, ...] = ()
+    hold_seconds: float = 0
+
+    def line(self, event: str, *options: str) -> str:
+        """What the agent gives to its shell, which makes way for it: a signal for the one then reaches the other."""
+        return "exec " + shlex.join((*self.command, event, *self.options, *options))
+
+
+class Limited(msgspec.Struct, frozen=True, kw_only=True):
+    """The provider refuses to go on before `resets_at` (None: it does not say when)."""
+
+    resets_at: datetime | None
+    said: str
+
+
+class HookTold(msgspec.Struct, frozen=True, kw_only=True):
+    """What one call of a hook tells; None and False where it tells nothing.
+
+    `finished_tool` names a call of a tool that needs no permission any more, as `fingerprint` does it.
+    """
+
+    activity: Activity | None = None
+    said: str = ""
+    session_id: str | None = None
+    took_prompt: bool = False
+    limit: Limited | None = None
+    finished_tool: str | None = None
