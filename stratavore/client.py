@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stratavore.control import TIMEOUT_SECONDS, ask
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from types import EllipsisType
 
     from stratavore import model
@@ -274,6 +275,17 @@ class Client:
 
     def remove_budget(self, budget: int) -> model.Acknowledged:
         return cast("model.Acknowledged", self._ask("remove_budget", budget=str(budget)))
+
+    def usage(
+        self,
+        *,
+        by: model.UsageBy | str = "day",
+        since: datetime | None = None,
+        project: str | None = None,
+    ) -> model.Usage:
+        """What agents used since then, added up."""
+        moment = None if since is None else since.isoformat()
+        return cast("model.Usage", self._ask("usage", by=by, since=moment, project=project))
 
     def list_events(
         self, *, since: int = 0, limit: int = 1000, wait_seconds: float = 0, newest: bool = False

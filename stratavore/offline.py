@@ -15,13 +15,14 @@ import msgspec
 from stratavore import __version__, standing
 from stratavore.disk import measure
 from stratavore.errors import NotFound
-from stratavore.model import DaemonStatus, DiskUse, Explanation, Status
+from stratavore.model import DaemonStatus, DiskUse, Explanation, Status, Usage, UsageTotal
 from stratavore.paths import Paths
 from stratavore.protocol import BY_NAME
 from stratavore.shim.client import is_locked
 from stratavore.store import budgets, events, projects, runners, runs
 from stratavore.store.database import open_readonly
 from stratavore.store.query import Rows
+from stratavore.usage import added_up
 
 Answer = Callable[[Paths, Rows, Any], Any]
 
@@ -129,6 +130,7 @@ ANSWERS: Mapping[str, Answer] = {
     "list_budgets": lambda paths, rows, asked: budgets.list_budgets(rows, now=datetime.now(UTC)),
     "get_budget": lambda paths, rows, asked: budgets.get_shown(rows, asked.target, now=datetime.now(UTC)),
     "list_budget_history": lambda paths, rows, asked: budgets.list_history(rows, asked.target),
+    "usage": lambda paths, rows, asked: added_up(rows, asked.request),
     "list_events": lambda paths, rows, asked: events.list_events(
         rows, since=asked.request.since, limit=asked.request.limit, newest=asked.request.newest
     ),
@@ -156,6 +158,7 @@ _NOTHING: Mapping[str, Any] = {
     "list_projects": [],
     "list_runners": [],
     "list_budgets": [],
+    "usage": Usage(rows=[], total=UsageTotal(**dict.fromkeys(UsageTotal.__struct_fields__, 0))),
     "list_events": [],
     "disk_use": DiskUse(database_bytes=0, output_bytes=0, other_bytes=0, by_runner={}),
 }

@@ -63,6 +63,7 @@ PLACES: Mapping[str, Place] = {
     "list_budget_history": Place("GET", "/budgets/{budget}/history", "budget show"),
     "extend_budget": Place("POST", "/budgets/{budget}/extend", "budget extend"),
     "remove_budget": Place("DELETE", "/budgets/{budget}", "budget remove"),
+    "usage": Place("GET", "/usage", "usage"),
     "list_events": Place("GET", "/events", "events"),
     "reconcile": Place("POST", "/reconcile", "reconcile"),
     "disk_use": Place("GET", "/disk", "du"),

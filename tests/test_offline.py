@@ -56,6 +56,7 @@ def test_the_answers_are_those_of_the_daemon(tmp_path: Path) -> None:
             ("ps", "--state", "terminated"),
             ("show", "over"),
             ("show", "lives-1"),
+            ("usage", "--by", "model"),
         ]
         cli("daemon", "stop")
         without = [cli(*question, "--json") for question in questions]

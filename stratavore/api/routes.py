@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from stratavore import budgets, input, launching, projects, runners, status, upkeep
+from stratavore import budgets, input, launching, projects, runners, status, upkeep, usage
 
 Verb = Callable[..., Awaitable[Any]]
 """`verb(context, asker, request, **names in the path)`."""
@@ -37,6 +37,7 @@ VERBS: Mapping[str, Verb] = {
     "list_budget_history": budgets.list_budget_history,
     "extend_budget": budgets.extend_budget,
     "remove_budget": budgets.remove_budget,
+    "usage": usage.usage,
     "list_events": status.list_events,
     "reconcile": upkeep.reconcile,
     "disk_use": upkeep.disk_use,

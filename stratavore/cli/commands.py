@@ -32,6 +32,7 @@ COMMANDS: Mapping[str, str] = {
     "budget": "stratavore.cli.budgets:budget",
     "status": "stratavore.cli.status:status",
     "watch": "stratavore.cli.watch:watch",
+    "usage": "stratavore.cli.usage:usage",
     "events": "stratavore.cli.events:events",
     "reconcile": "stratavore.cli.upkeep:reconcile",
     "du": "stratavore.cli.upkeep:du",

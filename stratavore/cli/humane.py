@@ -46,6 +46,25 @@ def size(count: int | None) -> str:
     return f"{count} B" if unit == "B" else f"{amount:.3g} {unit}"
 
 
+def count(number: int | None) -> str:
+    """A large number with three significant digits: `999`, `12.3k`, `1.21M`."""
+    if number is None:
+        return UNKNOWN
+    amount, unit = float(number), ""
+    for larger in ("k", "M", "G"):
+        if amount < 1000:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.3g}{unit}" if unit else str(number)
+
+
+def usd(amount: float | None) -> str:
+    """US dollars, without their name; cents, and what is less than a dollar to a hundredth of a cent."""
+    if amount is None:
+        return UNKNOWN
+    return f"{amount:,.2f}" if amount >= 1 or amount == 0 else f"{amount:.4f}"
+
+
 def percent(share: float | None) -> str:
     return UNKNOWN if share is None else f"{share:.1f}%"
 

@@ -5,9 +5,13 @@ from typing import Any
 
 from stratavore.cli import humane
 from stratavore.cli.output import note, show_json, show_table
+from stratavore.cli.table import window_width
 
-HEADS = ("ID", "NAME", "PROJECT", "AGENT", "STATE", "ACTIVITY", "CPU", "MEMORY", "STARTED", "LAST LINE")
-_IF_KNOWN = ("ACTIVITY", "CPU", "MEMORY", "LAST LINE")
+_MEASURED = ("ACTIVITY", "CPU", "MEMORY", "TOKENS", "USD")
+HEADS = ("ID", "NAME", "PROJECT", "AGENT", "STATE", *_MEASURED, "STARTED", "LAST LINE")
+_IF_KNOWN = (*_MEASURED, "LAST LINE")
+_IF_WIDE = ("TOKENS", "USD")
+_WIDE = 120
 _NOTHING = ("", humane.UNKNOWN)
 
 
@@ -34,8 +38,11 @@ def brief(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]
 def full(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of `runners`, `status` and `watch`; a column in which nothing is known takes no room."""
     rows = [_row(runner) for runner in runners]
+    hidden = _IF_WIDE if (window_width() or _WIDE) < _WIDE else ()
     shown = [
-        at for at, head in enumerate(HEADS) if head not in _IF_KNOWN or any(row[at] not in _NOTHING for row in rows)
+        at
+        for at, head in enumerate(HEADS)
+        if head not in hidden and (head not in _IF_KNOWN or any(row[at] not in _NOTHING for row in rows))
     ]
     return [HEADS[at] for at in shown], [[row[at] for at in shown] for row in rows]
 
@@ -51,6 +58,8 @@ def _row(runner: dict[str, Any]) -> list[str]:
         runner["activity"] if living and runner["activity"] != "unknown" else humane.UNKNOWN,
         humane.percent(runner["cpu_percent"]) if living else humane.UNKNOWN,
         humane.size(runner["rss_bytes"]) if living else humane.UNKNOWN,
+        humane.count(runner["tokens"]),
+        humane.usd(runner["cost_usd"]) + ("*" if runner["unpriced_calls"] else ""),
         humane.ago(runner["started_at"]),
         runner["last_line"] or "",
     ]

@@ -103,6 +103,26 @@ class Amount(click.ParamType[tuple[str, float]]):
         return unit, amount
 
 
+class Moment(click.ParamType[str]):
+    """A moment: a span ago (`7d`), a day (`2026-01-31`), or a time (`2026-01-31T12:00`), by the reader's clock."""
+
+    name = "moment"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from datetime import UTC, datetime, timedelta
+
+        from stratavore.config.units import parse_seconds
+
+        try:
+            moment = datetime.fromisoformat(value).astimezone(UTC)
+        except (ValueError, OverflowError):
+            try:
+                moment = datetime.now(UTC) - timedelta(seconds=parse_seconds(value))
+            except (ValueError, OverflowError):
+                self.fail(f"{value!r} is no moment; write 7d, 2026-01-31 or 2026-01-31T12:00.", param, ctx)
+        return moment.isoformat()
+
+
 class Reference(click.ParamType[str]):
     """What names a runner or a project; never empty, so that it always is one part of a path."""
 
@@ -128,7 +148,7 @@ class UserPath(click.Path):
         return path.absolute()
 
 
-SPAN, SIZE, SHARE, TOKENS, USD, AMOUNT = Span(), Size(), Share(), Tokens(), Usd(), Amount()
+SPAN, MOMENT, SIZE, SHARE, TOKENS, USD, AMOUNT = Span(), Moment(), Size(), Share(), Tokens(), Usd(), Amount()
 AGENTS = ("claude", "codex", "gemini", "opencode", "shell")
 """For completion only: the configuration may add more, and the daemon judges."""
 

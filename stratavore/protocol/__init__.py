@@ -25,12 +25,14 @@ from stratavore.model import (
     Runner,
     Sent,
     Status,
+    Usage,
 )
 from stratavore.protocol.base import LARGEST_SEQ, Choose, Name, Nothing, Request, refusal
 from stratavore.protocol.budgets import ExtendBudget, SetBudget
 from stratavore.protocol.daemon import ListEvents, Prune, StopDaemon
 from stratavore.protocol.projects import EditProject, ListProjects, NewProject
 from stratavore.protocol.runners import ENDED, SETTLED, Input, Launch, ListRunners, Rename, Stop, states_of
+from stratavore.protocol.usage import ShowUsage
 from stratavore.routes import PLACES, PREFIX
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "Request",
     "Route",
     "SetBudget",
+    "ShowUsage",
     "Stop",
     "StopDaemon",
     "refusal",
@@ -91,6 +94,7 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "list_budget_history": (Nothing, list[BudgetHistory]),
     "extend_budget": (ExtendBudget, Budget),
     "remove_budget": (Nothing, Acknowledged),
+    "usage": (ShowUsage, Usage),
     "list_events": (ListEvents, list[Event]),
     "reconcile": (Nothing, Reconciled),
     "disk_use": (Nothing, DiskUse),

@@ -1,0 +1,22 @@
+"""The verb that tells what was used."""
+
+from stratavore.context import Asker, Context
+from stratavore.model import Usage
+from stratavore.protocol import ShowUsage
+from stratavore.store import budget_rows, usage_report
+from stratavore.store.database import Rows
+
+
+async def usage(context: Context, asker: Asker, request: ShowUsage) -> Usage:
+    """What agents used, added up.
+
+    Raises:
+        NotFound: no such project.
+    """
+    return added_up(context.rows, request)
+
+
+def added_up(rows: Rows, request: ShowUsage) -> Usage:
+    """The same from the database alone; days and hours are those of the configured time zone."""
+    zone = budget_rows.zone_of(rows)
+    return usage_report.report(rows, request.by, zone=zone, since=request.since, project=request.project)
