@@ -13,12 +13,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from stratavore.agents import decoding, listing
-from stratavore.agents.codex_turns import turns_of
+from stratavore.agents.codex_turns import CodexTurns
 from stratavore.agents.decoding import Moment, Word, decode
 from stratavore.agents.records import BadLine, Call, Fact, Limit, LineReader, Note, RecordFile, Tokens, Turn, Window
 from stratavore.foreign import head_of
@@ -39,13 +39,16 @@ class _Usage(msgspec.Struct):
     output_tokens: Tokens = 0
 
 
+_Sum = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
+
+
 class _Total(msgspec.Struct):
     """Of a whole conversation: it may be more than a call can use."""
 
-    input_tokens: int = 0
-    cached_input_tokens: int | None = None
-    cache_write_input_tokens: int | None = None
-    output_tokens: int = 0
+    input_tokens: _Sum = 0
+    cached_input_tokens: _Sum | None = None
+    cache_write_input_tokens: _Sum | None = None
+    output_tokens: _Sum = 0
 
 
 class _Info(msgspec.Struct):
@@ -172,6 +175,7 @@ class _Reader:
     def __init__(self, file: RecordFile, memory: str) -> None:
         self._kept = msgspec.json.decode(memory, type=_Memory) if memory else _Memory(session_id=file.session_id)
         self._is_subagent = file.is_subagent
+        self._turns = CodexTurns()
 
     @property
     def memory(self) -> str:
@@ -194,7 +198,7 @@ class _Reader:
         return ()
 
     def turns(self, line: bytes) -> Iterable[Turn]:
-        return turns_of(line)
+        return self._turns.read(line)
 
     def _begin(self, said: _Line) -> Iterator[Fact]:
         """The first one is the file's own; those after it were copied."""

@@ -18,6 +18,7 @@ class _Item(msgspec.Struct):
     role: str | None = None
     content: Any = None
     name: str | None = None
+    call_id: str | None = None
     arguments: Any = None
     input: Any = None
     action: Any = None
@@ -34,24 +35,32 @@ _line = msgspec.json.Decoder(_Line)
 _item = msgspec.json.Decoder(_Item)
 
 
-def turns_of(line: bytes) -> Iterator[Turn]:
-    """What was said in one line.
+class CodexTurns:
+    """Reads one rollout in order: what a tool answers does not say which tool it is."""
 
-    Raises:
-        BadLine: the line is broken.
-    """
-    said = decode(_line, line)
-    if said.type != "response_item":
-        return
-    item = decode(_item, said.payload)
-    at = decoding.moment(said.timestamp) if said.timestamp else None
-    if item.type == "message" and item.role in ("user", "assistant"):
-        yield from _message(item, at, item.role)
-    elif item.type in ("function_call", "custom_tool_call", "local_shell_call"):
-        wish = item.arguments or item.input or item.action
-        yield Turn(role="assistant", at=at, text=_text(wish), tool=item.name or "shell")
-    elif item.type in ("function_call_output", "custom_tool_call_output"):
-        yield Turn(role="tool", at=at, text=_text(item.output))
+    def __init__(self) -> None:
+        self._tools: dict[str, str] = {}
+
+    def read(self, line: bytes) -> Iterator[Turn]:
+        """What was said in one line.
+
+        Raises:
+            BadLine: the line is broken.
+        """
+        said = decode(_line, line)
+        if said.type != "response_item":
+            return
+        item = decode(_item, said.payload)
+        at = decoding.moment(said.timestamp) if said.timestamp else None
+        if item.type == "message" and item.role in ("user", "assistant"):
+            yield from _message(item, at, item.role)
+        elif item.type in ("function_call", "custom_tool_call", "local_shell_call"):
+            tool = self._tools[item.call_id or ""] = item.name or "shell"
+            wish = item.arguments or item.input or item.action
+            yield Turn(role="assistant", at=at, text=_text(wish), tool=tool)
+        elif item.type in ("function_call_output", "custom_tool_call_output"):
+            tool = self._tools.pop(item.call_id or "", "?")
+            yield Turn(role="tool", at=at, text=_text(item.output), tool=tool)
 
 
 def _message(item: _Item, at: datetime | None, role: str) -> Iterator[Turn]:

@@ -18,6 +18,9 @@ T = TypeVar("T")
 Word = Annotated[str, msgspec.Meta(max_length=200)]
 """An id, or a name of something."""
 
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=10**13)]
+"""A moment, since 1970."""
+
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 LONGEST_TITLE = 200
@@ -67,6 +70,11 @@ def from_seconds(seconds: float | None) -> datetime | None:
     if seconds is None or not 946_684_800 <= seconds < 7_258_118_400:
         return None
     return datetime.fromtimestamp(seconds, UTC)
+
+
+def from_milliseconds(milliseconds: int | None) -> datetime | None:
+    """A moment that was given in milliseconds since 1970; None if there is none, or none that can be."""
+    return None if milliseconds is None else from_seconds(milliseconds / 1000)
 
 
 def tokens(count: int) -> int:

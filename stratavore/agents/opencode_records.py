@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from stratavore.agents import decoding
-from stratavore.agents.decoding import Word, decode, tokens
+from stratavore.agents.decoding import Milliseconds, Word, decode, tokens
 from stratavore.agents.limits import resets_at
 from stratavore.agents.opencode_turns import turns_in
 from stratavore.agents.records import BadLine, Call, Fact, Limit, Note, Polled, Tokens, Turn
@@ -66,8 +66,8 @@ class _Used(msgspec.Struct):
 
 
 class _Time(msgspec.Struct):
-    created: int | None = None
-    completed: int | None = None
+    created: Milliseconds | None = None
+    completed: Milliseconds | None = None
 
 
 class _Error(msgspec.Struct):
@@ -179,7 +179,7 @@ class _Look:
     def _message(self, row: _Row, said: _Message, facts: list[Fact], *, is_counted: bool) -> bool:
         time = said.time or _Time()
         ended = time.created if said.role == "user" else time.completed
-        at = decoding.from_seconds(ended / 1000) if ended is not None and abs(ended) < 10**15 else None
+        at = decoding.from_milliseconds(ended)
         if at is None or said.role not in ("user", "assistant"):
             return False
         root = self._root(row.session_id)
@@ -220,7 +220,7 @@ class _Look:
             return
         found = [began for (began,) in _ask(self._database, _BEGAN, (session_id,)) if isinstance(began, int)]
         self._began[session_id] = found[0] if found else 0
-        if said_at < self._began[session_id] and abs(said_at) < 10**15:
+        if said_at < self._began[session_id]:
             for (parent,) in _ask(self._database, _SAID_AT, (said_at, session_id)):
                 yield Note(session_id=session_id, parent_id=_text(parent))
 
@@ -255,7 +255,7 @@ def _activity(session_id: str, data: bytes) -> Iterator[Note]:
     time = said.time or _Time()
     is_over = said.role == "assistant" and time.completed is not None and said.finish != "tool-calls"
     ms = time.completed if is_over else time.created
-    at = decoding.from_seconds(ms / 1000) if ms is not None and abs(ms) < 10**15 else None
+    at = decoding.from_milliseconds(ms)
     if at is not None and said.role in ("user", "assistant"):
         word = (said.error.name if said.error else said.finish) or said.role
         activity = Activity.IDLE if is_over else Activity.WORKING

@@ -6,12 +6,12 @@ from typing import Any
 import msgspec
 
 from stratavore.agents import decoding
-from stratavore.agents.decoding import decode
+from stratavore.agents.decoding import Milliseconds, decode
 from stratavore.agents.records import BadLine, Turn
 
 
 class _Time(msgspec.Struct):
-    created: int | None = None
+    created: Milliseconds | None = None
 
 
 class _Message(msgspec.Struct):
@@ -43,8 +43,7 @@ def turns_in(message: bytes, part: bytes) -> Iterator[Turn]:
         head, said = decode(_message, message), decode(_part, part)
     except BadLine:
         return
-    created = head.time.created if head.time else None
-    at = decoding.from_seconds(created / 1000) if created is not None and abs(created) < 10**15 else None
+    at = decoding.from_milliseconds(head.time.created if head.time else None)
     role = head.role if head.role in ("user", "assistant") else "system"
     if said.type == "text" and said.text and not said.synthetic:
         yield Turn(role=role, at=at, text=said.text)

@@ -127,6 +127,7 @@ class LineReader(Protocol):
         ...
 
 
+@runtime_checkable
 class Records(Protocol):
     """How one agent records in files of lines. `home` is its account directory."""
 
