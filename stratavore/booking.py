@@ -19,7 +19,7 @@ from stratavore.lifecycle import FINAL, Cause, State
 from stratavore.model import Desired, EndReason, OnQuota
 from stratavore.restart import Again, Over, Pace, after_end
 from stratavore.shim.client import ExitRecord
-from stratavore.store import blocks, events, projects, reservations, runners, runs, samples, supervision
+from stratavore.store import blocks, events, projects, reservations, runners, runs, samples, sessions, supervision
 from stratavore.store.database import Tx
 from stratavore.store.runs import RunRow
 
@@ -54,7 +54,7 @@ class End(NamedTuple):
     """Whether the agent calls this exit a success."""
     out_of_memory: bool
     last_line: str | None
-    session_id: str | None = None
+    conversation: sessions.Conversation | None = None
     """The conversation that the run turned out to have been in."""
 
 
@@ -176,17 +176,24 @@ def stop_unasked(
 def begin_again(tx: Tx, runner: supervision.Supervised, shim: str, asked: Wish, *, now: datetime) -> bool:
     """Commit the intent of the next run; returns False if somebody was quicker, or it is no longer wanted.
 
+    Nor is it wanted where another runner went on with its conversation in the meantime.
+
     Raises:
         BudgetExceeded: there is no room for another run of it.
     """
     current = supervision.get_supervised(tx, runner.id)
     if current.run != runner.run or not current.alive or current.desired is Desired.STOPPED:
         return False
+    if (other := sessions.rival(tx, runner.id)) is not None:
+        told = {**current.whose(), "session_id": current.session_id, "other": other}
+        events.append(tx, "runner.session_contested", runner.id, told, actor=ACTOR, now=now)
+        runners.call_off_retry(tx, current, actor=ACTOR, now=now)
+        return False
     reservations.begin_run_of(tx, runner.id, now=now)
     granted = admission.grant(tx, asked, now=now)
     runners.begin_again(tx, runner.id, by_itself=not current.then_start)
-    whose = {"name": current.name, "project": current.project, "agent": current.agent}
-    key = runs.insert(tx, runner.id, runner.run + 1, shim, whose, actor=ACTOR, now=now)
+    key = runs.insert(tx, runner.id, runner.run + 1, shim, current.whose(), actor=ACTOR, now=now)
+    sessions.enter_again(tx, runner.id, key, now=now)
     reservations.give(tx, granted, [key])
     blocks.remove(tx, runner.id)
     return True
@@ -309,8 +316,8 @@ def _brought_up(tx: Tx, end: End, run: RunRow | None, moment: Moment) -> RunRow 
         [run] = runs.advance_all(tx, [_begin(run, Process.of(record))], now=moment.now)
     if record.stop_by is not None and (run.state is not State.STOPPING or record.stop_by.endswith(_PAST)):
         run = _asked_of_the_shim(tx, run, record.stop_by, moment.now)
-    if end.session_id is not None:
-        runners.set_session(tx, run.runner_id, end.session_id)
+    if end.conversation is not None:
+        sessions.follow(tx, run.key, end.conversation, now=from_unix_ms(record.ended_at))
     return run
 
 
@@ -338,6 +345,7 @@ def _finish_all(tx: Tx, over: Sequence[_Over], moment: Moment, pace: Pace) -> li
     """End the runs and settle what follows; returns the ids of the runners of which another run does."""
     changes = [runs.Change(run, cause, run.stop_by or ACTOR, facts) for run, cause, _, facts in over]
     ended = runs.advance_all(tx, changes, now=moment.now)
+    sessions.leave_all(tx, {each.run.key: each.facts.get("ended_at", moment.now) for each in over})
     follows, tired = dict[str, bool](), list[events.Fact]()  # of two runs of one runner the later one decides
     for number, ((run, _, lasted_seconds, _), now_ended) in enumerate(zip(over, ended, strict=True)):
         chance = (moment.chance + number * _SPREAD) % 1

@@ -159,6 +159,9 @@ class Client:
         allow_unpriced: bool = False,
         argv: list[str] | tuple[()] = (),
         dry_run: bool = False,
+        resume: str | None = None,
+        fork: str | None = None,
+        continue_newest: bool = False,
     ) -> model.Launched | model.LaunchPlan:
         """A LaunchPlan if `dry_run`, else Launched."""
         answer = self._ask(
@@ -186,6 +189,9 @@ class Client:
             allow_unpriced=allow_unpriced,
             argv=list(argv),
             dry_run=dry_run,
+            resume=resume,
+            fork=fork,
+            continue_newest=continue_newest,
         )
         return cast("model.Launched | model.LaunchPlan", answer)
 
@@ -286,6 +292,35 @@ class Client:
         """What agents used since then, added up."""
         moment = None if since is None else since.isoformat()
         return cast("model.Usage", self._ask("usage", by=by, since=moment, project=project))
+
+    def list_sessions(
+        self,
+        *,
+        project: str | None = None,
+        agent: str | None = None,
+        since_seconds: float | None = None,
+        foreign: bool = False,
+        resumable: bool = False,
+        limit: int = 1000,
+        offset: int = 0,
+    ) -> list[model.Session]:
+        answer = self._ask(
+            "list_sessions",
+            project=project,
+            agent=agent,
+            since_seconds=since_seconds,
+            foreign=foreign,
+            resumable=resumable,
+            limit=limit,
+            offset=offset,
+        )
+        return cast("list[model.Session]", answer)
+
+    def get_session(self, session: str) -> model.Session:
+        return cast("model.Session", self._ask("get_session", session=session))
+
+    def read_transcript(self, session: str, *, after: str = "") -> model.Transcript:
+        return cast("model.Transcript", self._ask("read_transcript", session=session, after=after))
 
     def list_events(
         self, *, since: int = 0, limit: int = 1000, wait_seconds: float = 0, newest: bool = False

@@ -8,20 +8,27 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from stratavore.agents import Traces, resolve
+from stratavore.agents import Traces, account_home, resolve
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.spawning import start_of
 from stratavore.store import supervision
+from stratavore.store.sessions import Conversation
+from stratavore.writers import Neighbours
 
 _NOTHING_BEFORE_SECONDS = 1.0
 """An agent's files may be dated a little before the moment at which we noted its start."""
 
 
 class Said(NamedTuple):
-    """What the files say, each None if they do not."""
+    """What the files say: the conversation, or why it is not known; None: nobody can."""
 
-    session_id: str | None = None
+    conversation: Conversation | str | None = None
+
+    @property
+    def session_id(self) -> str | None:
+        """The id of the conversation, if it is known."""
+        return self.conversation.id if isinstance(self.conversation, Conversation) else None
 
 
 def look(
@@ -32,18 +39,31 @@ def look(
     members: Sequence[tuple[int, int]],
     taken: Collection[str],
     output_tail: str = "",
+    neighbours: Neighbours | None = None,
 ) -> Said:
     """Look at the files of a runner's agent; its living processes are `members`; `taken` are others' conversations.
 
     Reads files: call it beside the loop when there are many.
     """
     try:
-        agent, _ = resolve(agent_name, context.config.agents)
+        agent, profile = resolve(agent_name, context.config.agents)
         if agent.name == "shell" or started_at is None:
             return Said()
         start = start_of(context, supervision.get_recipe(context.rows, runner_id))
     except StratavoreError:
         return Said()
-    since = started_at.timestamp() - _NOTHING_BEFORE_SECONDS
-    traces = Traces(since=since, processes=members, output_tail=output_tail, taken=frozenset(taken))
-    return Said(agent.find_session(start, traces))
+    traces = Traces(
+        since=started_at.timestamp() - _NOTHING_BEFORE_SECONDS,
+        processes=members,
+        output_tail=output_tail,
+        taken=frozenset(taken),
+        rivals=0 if agent.tells_session else _rivals(agent.name, start.cwd, members, neighbours or Neighbours()),
+    )
+    found = agent.find_session(start, traces)
+    if found is None:
+        return Said(agent.why_unknown(start, traces))
+    return Said(Conversation(agent.name, str(account_home(agent.name, start.env, profile)), found))
+
+
+def _rivals(kind: str, directory: str, members: Sequence[tuple[int, int]], neighbours: Neighbours) -> int:
+    return neighbours.at_work(kind, directory, but=[pid for pid, _ in members])

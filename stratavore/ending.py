@@ -24,7 +24,8 @@ from stratavore.process import Identity
 from stratavore.remnants import SharedScan, end_processes
 from stratavore.shim.client import ExitRecord
 from stratavore.shims import Keys, Signal
-from stratavore.store import runs, supervision
+from stratavore.store import runs, sessions, supervision
+from stratavore.store.sessions import Conversation
 from stratavore.store.supervision import Supervised
 from stratavore.terminal.render import last_line
 
@@ -158,19 +159,21 @@ class Ending:
             good=self._is_good(label, record, tail),
             out_of_memory=killed_by_kernel,
             last_line=last_line(tail),
-            session_id=self._session_of(label, tail),
+            conversation=self._conversation_of(label, tail),
         )
 
-    def _session_of(self, label: Label, tail: bytes) -> str | None:
-        """The conversation, where the agent tells it only now; the sampler may have found it before."""
-        if label.columns["session_id"] is not None or label.columns["agent"] == "shell":
+    def _conversation_of(self, label: Label, tail: bytes) -> Conversation | None:
+        """The conversation that the run was in last: some agents tell it only now."""
+        if label.columns["agent"] == "shell":
             return None
         known = supervision.list_supervised(self._context.rows, [label.id])
-        if not known:
+        if not known or known[0].started_at is None:
             return None
         row, text = known[0], tail.decode(errors="replace")
-        said = conversation.look(self._context, row.id, row.agent, row.started_at, (), (), text)
-        return row.session_id or said.session_id
+        theirs = sessions.others_since(self._context.rows, known[0].started_at)
+        taken = [session_id for session_id, whose in theirs.items() if whose - {row.id}]
+        found = conversation.look(self._context, row.id, row.agent, row.started_at, (), taken, text).conversation
+        return found if isinstance(found, Conversation) else None
 
     def _is_good(self, label: Label, record: ExitRecord, tail: bytes) -> bool:
         if record.exit_code is None:

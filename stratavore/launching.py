@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from stratavore import admission, runner_files
+from msgspec import structs
+
+from stratavore import admission, runner_files, writers
 from stratavore.admission import Wish
 from stratavore.agents import Agent, Profile, Start, find_program, first_on_path, resolve
 from stratavore.clock import iso, new_runner_id
@@ -23,6 +25,7 @@ from stratavore.failpoints import fp
 from stratavore.model import BudgetPeriod, BudgetScope, Desired, Launched, LaunchPlan, OnExceeded, Project, ShimId
 from stratavore.projects import usable_directory
 from stratavore.protocol import Launch
+from stratavore.resuming import Conversations, Source, choose
 from stratavore.shims import ZygoteFailed
 from stratavore.spawning import has_price
 from stratavore.store import budgets, events, projects, reservations, runners, runs
@@ -40,10 +43,17 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
         QuotaExceeded, BudgetExceeded: they do not fit, and `partial` was not said (or nothing fits).
     """
     project = projects.get_project(context.rows, request.project)
-    cwd = usable_directory(project.path)
     environment = _environment(context, request)
-    name, agent, profile = _agent(context, request, project, environment)
-    start = _start(context, request, name, cwd, environment, agent, profile)
+    source = await choose(context, request, project, environment)
+    if source is None:
+        cwd = usable_directory(project.path)
+        name, agent, profile = _agent(context, request, project, environment)
+    else:
+        cwd, name = usable_directory(source.row.cwd or project.path), source.agent_name
+        agent, profile = resolve(name, context.config.agents)
+        environment |= source.env
+        request = structs.replace(request, argv=[*source.kept_argv, *request.argv])
+    start = _start(context, request, cwd, environment, agent, profile, source)
     plan = agent.launch(start)
     if find_program(start, plan) is None:
         raise RunnerFailed(
@@ -69,10 +79,11 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
             unmetered=asked.expected is None,
         )
     _refuse_early(context, request, project)
+    ahead = Conversations.of(start, plan, agent, source)
     try:
         if refusal is not None:
             raise refusal
-        return await _commit(context, asker, request, cwd, name, agent, environment, asked)
+        return await _commit(context, asker, request, cwd, name, environment, asked, ahead)
     except BudgetExceeded as exceeded:
         await _tell_refusal(context, asker, request, exceeded)
         raise
@@ -84,9 +95,9 @@ async def _commit(
     request: Launch,
     cwd: str,
     agent_name: str,
-    agent: Agent,
     environment: dict[str, str],
     asked: Wish,
+    ahead: Conversations,
 ) -> Launched:
     ids = sorted(new_runner_id() for _ in range(request.count))  # lists are in this order: that of their names
     shims = await _reserve(context, request.count)
@@ -109,6 +120,7 @@ async def _commit(
         "max_turns": request.max_turns,
         "on_exceeded": request.on_exceeded or OnExceeded.BLOCK,
         "allow_unpriced": int(request.allow_unpriced),
+        "fork_of": ahead.fork_of,
         "alive": 1,
         "run": 1,
         "created_at": iso(now),
@@ -123,25 +135,19 @@ async def _commit(
         projects.free_slots(tx, project_id, taken - granted.runs)
         taken = granted.runs
         names = _names(tx, request, project_id, taken)
-        runners.insert_all(
-            tx,
-            [
-                {
-                    **common,
-                    "id": each,
-                    "name": name,
-                    "project_id": project_id,
-                    "session_id": agent.new_session_id(),
-                }
-                for each, name in zip(ids, names, strict=False)
-            ],
-        )
+        conversations = [ahead.next() for _ in names]
+        rows = [
+            {**common, "id": each, "name": name, "project_id": project_id, "session_id": found and found.id}
+            for each, name, found in zip(ids, names, conversations, strict=False)
+        ]
+        runners.insert_all(tx, rows)
         whose = {"project": request.project, "agent": agent_name}
         intents = [
             runs.Intent(each, 1, shim_id, {"name": name, **whose})
             for each, name, shim_id in zip(ids, names, shims, strict=False)
         ]
         runs.insert_all(tx, intents, actor=str(asker), now=now)
+        ahead.enter(tx, intents, conversations, project_id=project_id, cwd=cwd, now=now)
         reservations.give(tx, granted, [intent.key for intent in intents])
         _bound_each(tx, asker, request, intents, asked, now=now)
         return ids[:taken]
@@ -163,7 +169,23 @@ async def _commit(
     _discard(context, ids[len(launched) :], shims[len(launched) :])
     await context.wake_and_begin(launched)
     rows = runners.list_runners(context.rows, ids=launched)
-    return Launched(runners=rows, refused=request.count - len(launched))
+    warnings = await _company(context, agent_name, cwd, launched)
+    return Launched(runners=rows, refused=request.count - len(launched), warnings=warnings)
+
+
+async def _company(context: Context, agent_name: str, cwd: str, launched: list[str]) -> list[str]:
+    """Who else writes in the directory: two agents may undo each other's work. Of mere commands nobody knows."""
+    if resolve(agent_name, context.config.agents)[0].name == "shell":
+        return []
+    others = [
+        f"{runner.name} ({runner.agent})"
+        for runner in runners.list_in(context.rows, cwd)
+        if runner.id not in launched[:1] and runner.agent != "shell"
+    ]
+    for found in await asyncio.to_thread(writers.inside, cwd):
+        if found.cwd == cwd and writers.who(found.pid) is None:
+            others.append(f"{found.kind} (pid {found.pid}, which Stratavore did not start)")
+    return [f"{', '.join(others)} {'works' if len(others) == 1 else 'work'} in {cwd} too"] if others else []
 
 
 def _wish(context: Context, asker: Asker, request: Launch, agent: tuple[str, Agent, Profile]) -> Wish:
@@ -239,11 +261,11 @@ def _agent(
 def _start(
     context: Context,
     request: Launch,
-    agent_name: str,
     cwd: str,
     environment: dict[str, str],
     agent: Agent,
     profile: Profile,
+    source: Source | None,
 ) -> Start:
     return Start(
         name=request.name or request.project,
@@ -253,7 +275,8 @@ def _start(
         tty=request.tty,
         prompt=request.prompt,
         extra=tuple(request.argv),
-        session_id=agent.new_session_id(),
+        session_id=agent.new_session_id() if source is None or source.is_fork else source.row.id,
+        fork_of=source.row.id if source is not None and source.is_fork else None,
         profile=profile,
     )
 

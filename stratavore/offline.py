@@ -12,14 +12,14 @@ from typing import Any
 
 import msgspec
 
-from stratavore import __version__, standing
+from stratavore import __version__, resumable, standing, transcripts
 from stratavore.disk import measure
 from stratavore.errors import NotFound
-from stratavore.model import DaemonStatus, DiskUse, Explanation, Status, Usage, UsageTotal
+from stratavore.model import DaemonStatus, DiskUse, Explanation, Session, Status, Transcript, Usage, UsageTotal
 from stratavore.paths import Paths
 from stratavore.protocol import BY_NAME
 from stratavore.shim.client import is_locked
-from stratavore.store import budgets, events, projects, runners, runs
+from stratavore.store import budgets, events, projects, runners, runs, session_views
 from stratavore.store.database import open_readonly
 from stratavore.store.query import Rows
 from stratavore.usage import added_up
@@ -36,7 +36,7 @@ def read(paths: Paths, name: str, fields: Mapping[str, Any]) -> Any:
     """
     known = BY_NAME[name].request.__struct_fields__
     request = msgspec.convert({key: value for key, value in fields.items() if key in known}, BY_NAME[name].request)
-    target = fields.get("runner") or fields.get("project") or fields.get("budget")
+    target = fields.get("runner") or fields.get("project") or fields.get("budget") or fields.get("session")
     if not paths.database.exists():
         answer = _NOTHING.get(name)
         if answer is None:
@@ -118,6 +118,20 @@ def _disk_use(paths: Paths, rows: Rows, asked: _Asked) -> DiskUse:
     return measure(paths.state)
 
 
+def _list_sessions(paths: Paths, rows: Rows, asked: _Asked) -> list[Session]:
+    found = resumable.find(rows, asked.request, now=datetime.now(UTC))
+    return resumable.show(rows, found, resumable.examine(found, {}), only_resumable=asked.request.resumable)
+
+
+def _get_session(paths: Paths, rows: Rows, asked: _Asked) -> Session:
+    row = session_views.resolve(rows, asked.target)
+    return resumable.list_sessions(rows, [row], resumable.examine([row], {}))[0]
+
+
+def _read_transcript(paths: Paths, rows: Rows, asked: _Asked) -> Transcript:
+    return transcripts.read(session_views.resolve(rows, asked.target), asked.request.after)
+
+
 ANSWERS: Mapping[str, Answer] = {
     "status": _status,
     "daemon_status": _daemon_status,
@@ -125,6 +139,9 @@ ANSWERS: Mapping[str, Answer] = {
     "get_project": lambda paths, rows, asked: projects.get_project(rows, asked.target),
     "list_runners": _list_runners,
     "get_runner": lambda paths, rows, asked: runners.get_runner(rows, asked.target),
+    "list_sessions": _list_sessions,
+    "get_session": _get_session,
+    "read_transcript": _read_transcript,
     "list_runs": lambda paths, rows, asked: runs.list_runs(rows, runners.resolve(rows, asked.target), paths.logs),
     "explain_runner": _explain_runner,
     "list_budgets": lambda paths, rows, asked: budgets.list_budgets(rows, now=datetime.now(UTC)),
@@ -157,6 +174,7 @@ _NOTHING: Mapping[str, Any] = {
     "daemon_status": _NO_DAEMON,
     "list_projects": [],
     "list_runners": [],
+    "list_sessions": [],
     "list_budgets": [],
     "usage": Usage(rows=[], total=UsageTotal(**dict.fromkeys(UsageTotal.__struct_fields__, 0))),
     "list_events": [],

@@ -1,18 +1,19 @@
 """The verbs on projects."""
 
+import asyncio
 import os
 import stat
 from typing import Any
 
 import msgspec
 
-from stratavore import runner_files
+from stratavore import runner_files, writers
 from stratavore.agents import resolve
 from stratavore.context import Asker, Context
-from stratavore.errors import Invalid
+from stratavore.errors import Conflict, Invalid
 from stratavore.model import Acknowledged, Project
 from stratavore.protocol import EditProject, ListProjects, NewProject, Nothing
-from stratavore.store import projects, runs
+from stratavore.store import projects, runners, runs
 from stratavore.store.database import Tx
 
 
@@ -63,6 +64,7 @@ async def edit_project(context: Context, asker: Asker, request: EditProject, pro
 async def delete_project(context: Context, asker: Asker, request: Nothing, project: str) -> Acknowledged:
     """Forget a project and its ended runners. Its directory is not touched."""
     now = context.clock.now()
+    await _refuse_under_the_living(context, projects.get_project(context.rows, project))
 
     def delete(tx: Tx) -> tuple[list[str], list[str]]:
         logs = runs.list_logs_of_project(tx, project, context.paths.logs)
@@ -74,6 +76,18 @@ async def delete_project(context: Context, asker: Asker, request: Nothing, proje
     for log_file in logs:
         runner_files.remove_log(log_file)
     return Acknowledged()
+
+
+async def _refuse_under_the_living(context: Context, project: Project) -> None:
+    """Raise Conflict if somebody else is at work in its directory: another project's runner, or nobody's agent."""
+    inside = runners.list_in(context.rows, project.path, below=True)
+    found = [runner.name for runner in inside if runner.project != project.name]
+    for agent in await asyncio.to_thread(writers.inside, project.path):
+        if writers.who(agent.pid) is None:
+            found.append(f"{agent.kind} (pid {agent.pid}, which Stratavore did not start)")
+    if found:
+        verb = "works" if len(found) == 1 else "work"
+        raise Conflict(f"{', '.join(found[:5])} {verb} in {project.path}", remedy="stop who works there first")
 
 
 def usable_directory(path: str) -> str:

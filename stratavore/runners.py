@@ -16,7 +16,7 @@ from stratavore.errors import Conflict, Degraded, StorageFailed
 from stratavore.model import Desired, EndReason, Run, Runner
 from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Stop, states_of
 from stratavore.spawning import wish_of
-from stratavore.store import events, runners, runs, supervision
+from stratavore.store import events, runners, runs, sessions, supervision
 from stratavore.store.database import Condition, Tx
 from stratavore.store.supervision import Supervised
 
@@ -95,6 +95,11 @@ async def restart_runners(context: Context, asker: Asker, request: Stop, runner:
                 runners.want(tx, row.id, Desired.RUNNING, then_start=True)
                 booking.ask_stop(tx, row, EndReason.STOPPED, actor=str(asker), now=now, grace=request.grace_seconds)
                 continue
+            if (other := sessions.rival(tx, row.id)) is not None:
+                raise Conflict(
+                    f"{other} is in the session of {row.name} now",
+                    remedy=f"`stratavore stop {other}` first, or `stratavore launch --fork {row.session_id}`",
+                )
             if not row.alive:
                 runners.revive(tx, row)
             runners.want(tx, row.id, Desired.RUNNING, then_start=True)

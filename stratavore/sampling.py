@@ -13,13 +13,16 @@ from typing import NamedTuple
 
 from stratavore import conversation
 from stratavore.context import Context
+from stratavore.ending import read_tail
 from stratavore.errors import StratavoreError
 from stratavore.model import Health, ShimId
 from stratavore.process import Identity, Sampler, Usage
 from stratavore.quotas import Quotas
-from stratavore.store import runners, samples
+from stratavore.store import samples, sessions
 from stratavore.store.database import Tx
 from stratavore.store.samples import Living, Sample
+from stratavore.store.sessions import Conversation
+from stratavore.writers import Neighbours
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +31,9 @@ class Look(NamedTuple):
     """What one look at a runner brought."""
 
     sample: Sample
-    new_session_id: str | None
-    """The conversation it is in, if that is another than was known."""
+    run_key: str
+    news: Conversation | str | None
+    """The conversation that it is in, if that is another than was known; or why it is not known, if that is new."""
 
 
 class Sampling:
@@ -56,14 +60,16 @@ class Sampling:
         living = samples.list_living(self._context.rows)
         if not living:
             return
+        since = min(datetime.fromisoformat(row.started_at) for row in living)
+        theirs = sessions.others_since(self._context.rows, since)
         holders, health = self._context.shims.pids(), self._context.shims.health()
-        found = await asyncio.to_thread(self._measure, living, holders, health)
+        found = await asyncio.to_thread(self._measure, living, holders, health, theirs)
 
         def store(tx: Tx) -> None:
             samples.store(tx, [look.sample for look in found])
             for look in found:
-                if look.new_session_id is not None:
-                    runners.set_session(tx, look.sample.runner_id, look.new_session_id)
+                if look.news is not None:
+                    sessions.follow(tx, look.run_key, look.news, now=look.sample.seen_at)
 
         await self._context.database.write(store)
         since = self._context.seen_since()
@@ -76,26 +82,41 @@ class Sampling:
             log.warning("runners were not seen", extra={"runners": len(silent)})
             await self._context.house.reconcile()
 
-    def _measure(self, living: Sequence[Living], holders: Set[int], health: Mapping[ShimId, str]) -> list[Look]:
+    def _measure(
+        self,
+        living: Sequence[Living],
+        holders: Set[int],
+        health: Mapping[ShimId, str],
+        theirs: Mapping[str, Set[str]],
+    ) -> list[Look]:
         """One look at each; runs in a thread."""
         now = self._context.clock.now()
         roots = {row.id: Identity(row.boot_id, row.pid, row.start_time) for row in living}
         usage = self._sampler.sample(roots, holders)
-        taken = frozenset(row.session_id for row in living if row.session_id is not None)
+        neighbours = Neighbours()
         return [
             self._look_at(
                 row,
                 usage[row.id],
                 now,
                 Health.OK if health.get(row.shim) == "ok" else Health.UNRESPONSIVE,
-                taken,
+                frozenset(session_id for session_id, whose in theirs.items() if whose - {row.id}),
+                neighbours,
             )
             for row in living
             if row.id in usage
         ]
 
-    def _look_at(self, row: Living, used: Usage, now: datetime, health: Health, taken: frozenset[str]) -> Look:
-        said = self._said(row, used, taken)
+    def _look_at(
+        self,
+        row: Living,
+        used: Usage,
+        now: datetime,
+        health: Health,
+        taken: frozenset[str],
+        neighbours: Neighbours,
+    ) -> Look:
+        said = self._said(row, used, taken, neighbours)
         sample = Sample(
             runner_id=row.id,
             seen_at=now,
@@ -106,19 +127,34 @@ class Sampling:
             output_bytes=self._output_bytes(row),
             health=health,
         )
-        return Look(sample, None if said.session_id == row.session_id else said.session_id)
+        return Look(sample, row.key, _news(row, said.conversation))
 
-    def _said(self, row: Living, used: Usage, taken: frozenset[str]) -> conversation.Said:
+    def _said(self, row: Living, used: Usage, taken: frozenset[str], neighbours: Neighbours) -> conversation.Said:
         """What its agent's files say; a bug in reading those of one takes the heartbeat from nobody."""
         try:
-            others, started_at = taken - {row.session_id}, datetime.fromisoformat(row.started_at)
-            return conversation.look(self._context, row.id, row.agent, started_at, used.members, others)
+            started_at, tail = datetime.fromisoformat(row.started_at), self._tail(row)
+            return conversation.look(
+                self._context, row.id, row.agent, started_at, used.members, taken, tail, neighbours
+            )
         except Exception:
             log.exception("the files of an agent could not be looked at", extra={"run": row.key})
             return conversation.Said()
+
+    def _tail(self, row: Living) -> str:
+        """What a headless run printed last, while its conversation is not known: it may say it."""
+        if row.tty or row.session_id is not None or row.agent == "shell":
+            return ""
+        return read_tail(self._context.paths.run_log(row.shim, row.key)).decode(errors="replace")
 
     def _output_bytes(self, row: Living) -> int | None:
         try:
             return os.stat(self._context.paths.run_log(row.shim, row.key)).st_size
         except OSError:
             return None
+
+
+def _news(row: Living, found: Conversation | str | None) -> Conversation | str | None:
+    """What of it is to be written down."""
+    if isinstance(found, Conversation):
+        return found if found.id != row.session_id or not row.has_lease else None
+    return found if row.session_id is None and found != row.session_detail else None

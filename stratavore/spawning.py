@@ -30,8 +30,8 @@ from stratavore.remnants import SharedScan, end_processes
 from stratavore.runner_files import read_environment, write_files
 from stratavore.shim.client import MARKER, Refused
 from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
-from stratavore.store import reservations, runners, runs, supervision
-from stratavore.store.database import Rows, Tx
+from stratavore.store import reservations, runs, supervision
+from stratavore.store.database import Rows
 from stratavore.store.supervision import Recipe, Supervised
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,6 @@ class Spawning:
         self._scan = SharedScan()
         self._room = asyncio.Semaphore(_AT_ONCE)
         self._begun: dict[str, Process] = {}
-        self._new_sessions: dict[str, str] = {}
         self._booking: asyncio.Task[None] | None = None
         # What runs inside finds the same house, wherever that lies.
         self._house = {HOME_VARIABLE: str(context.paths.state)} if HOME_VARIABLE in os.environ else {}
@@ -82,30 +81,21 @@ class Spawning:
         fp("launch.after_spawn")
         self._hold_to_limits(recipe, row.shim, spawned.who.pid)
         process = Process(spawned.who, from_unix_ms(spawned.started_at), list(launch.argv))
-        await self._book(row, process, None if launch.session_id == recipe.session_id else launch.session_id)
+        await self._book(row, process)
         fp("launch.after_running")
 
-    async def _book(self, row: Supervised, process: Process, new_session_id: str | None) -> None:
+    async def _book(self, row: Supervised, process: Process) -> None:
         """Commit that it runs, together with all that were answered in this turn of the loop."""
         self._begun[row.key] = process
-        if new_session_id is not None:
-            self._new_sessions[row.id] = new_session_id
         if self._booking is None:
             self._booking = asyncio.ensure_future(self._book_all())
         await asyncio.shield(self._booking)
 
     async def _book_all(self) -> None:
         await asyncio.sleep(0)
-        begun, sessions = self._begun, self._new_sessions
-        self._begun, self._new_sessions, self._booking = {}, {}, None
+        begun, self._begun, self._booking = self._begun, {}, None
         moment = self._context.moment()
-
-        def book(tx: Tx) -> None:
-            booking.book_all_spawned(tx, begun, moment)
-            for runner_id, session_id in sessions.items():
-                runners.set_session(tx, runner_id, session_id)
-
-        await self._context.write(book)
+        await self._context.write(lambda tx: booking.book_all_spawned(tx, begun, moment))
 
     async def give_up(self, row: Supervised, why: str) -> None:
         """Book that the run will have no process; its place in the shim is free again."""
@@ -205,6 +195,7 @@ def start_of(context: Context, recipe: Recipe) -> Start:
         prompt=recipe.prompt,
         extra=tuple(recipe.extra_argv),
         session_id=recipe.session_id,
+        fork_of=recipe.fork_of,
         is_restart=recipe.run > 1,
         profile=profile,
         hooks=_hooks(context, recipe.id),

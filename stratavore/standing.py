@@ -93,6 +93,10 @@ def _from_the_log(rows: Rows, runner: Runner) -> Iterable[Evidence]:
 
 def _from_the_row(runner: Runner) -> Iterable[Evidence]:
     yield Evidence(source="wish", says=f"desired {runner.desired}, restart {runner.restart_policy}", observed_at=None)
+    if runner.session_id is not None:
+        yield Evidence(source="session", says=runner.session_id, observed_at=None)
+    elif runner.session_detail is not None:
+        yield Evidence(source="session", says=f"unknown: {runner.session_detail}", observed_at=None)
     if runner.ended_at is not None:
         yield Evidence(source="exit record", says=runner.end_detail or "unknown", observed_at=runner.ended_at)
     if runner.last_line is not None:

@@ -6,12 +6,13 @@ Rule 3: nothing of the user's configuration of an agent is edited; what we need 
 """
 
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -63,8 +64,9 @@ class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """What an adapter is asked with: one run that is about to begin.
 
     `env` is the runner's environment, in which the agent's files are looked for. `extra` is what stood after `--`.
-    `session_id` is the conversation of the run before, or the one that `new_session_id` gave to a first run. `hooks` is
-    None if the agent shall have none of ours.
+    `session_id` is the conversation of the run before, or the one that `new_session_id` gave to a first run. With
+    `fork_of` it begins as a copy of that conversation, as long as it does not exist yet. `hooks` is None if the agent
+    shall have none of ours.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     extra: tuple[str, ...] = ()
     session_id: str | None = None
+    fork_of: str | None = None
     is_restart: bool = False
     profile: Profile = Plain()
     hooks: Hooks | None = None
@@ -124,16 +127,25 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime | None = None
 
 
+class Writer(NamedTuple):
+    """A living process that says that it is in a conversation."""
+
+    session_id: str
+    pid: int
+
+
 class Traces(msgspec.Struct, frozen=True, kw_only=True):
     """What a run left behind, for finding its conversation: its living processes, its start, the end of its output.
 
-    `taken` are the conversations that are known to be other runners'.
+    `taken` are the conversations that are known to be other runners', `rivals` the other processes of the same agent
+    that are at work in the same directory: what begins there then may be theirs.
     """
 
     since: float
     processes: Sequence[Process] = ()
     output_tail: str = ""
     taken: frozenset[str] = frozenset()
+    rivals: int = 0
 
 
 class Agent(Protocol):
@@ -161,8 +173,14 @@ class Agent(Protocol):
     at while nothing else tells what it is doing, and where `asks_on_screen`, once it prints no more."""
     asks_on_screen: bool = False
     """That it waits for an answer stands on its screen alone."""
+    tells_session: bool = False
+    """A living process says itself in which conversation it is."""
     is_prompted: bool = True
     """A headless run needs a prompt."""
+    can_fork: bool = False
+    """It can begin a conversation as a copy of another."""
+    permission_options: Mapping[str, int] = {}
+    """Its options that say what it may do unasked, and how many words follow each."""
 
     is_metered: bool = True
     """Whether its files tell what it uses."""
@@ -185,13 +203,27 @@ class Agent(Protocol):
         """
         ...
 
+    def transcript(self, home: Path, session_id: str) -> Path | None:
+        """The file that holds the conversation, if there is one; `home` is the account directory."""
+        return None
+
     def can_resume(self, start: Start) -> bool:
         """The conversation `start.session_id` exists, so it must be resumed, and can be."""
-        return False
+        if not start.session_id:
+            return False
+        return self.transcript(account_dir(self, start), start.session_id) is not None
 
     def find_session(self, start: Start, traces: Traces) -> str | None:
         """The conversation that a run is or was in, if its traces leave no doubt."""
         return start.session_id
+
+    def why_unknown(self, start: Start, traces: Traces) -> str:
+        """Why `find_session` found none, in words."""
+        return "it has begun no conversation yet"
+
+    def writers(self, home: Path) -> Sequence[Writer]:
+        """The living processes that say, in this account directory, which conversation they are in."""
+        return ()
 
     def live(self, processes: Sequence[Process], start: Start) -> Live | None:
         """What the agent says of itself; None if it says nothing."""
@@ -241,14 +273,33 @@ def account_env(agent: Agent, start: Start) -> dict[str, str]:
 
 
 def account_dir(agent: Agent, start: Start) -> Path:
-    """The account directory that the run sees: where the agent keeps its conversations."""
-    return find_account(agent, start.env, start.profile)
+    """Where the run keeps its conversations, under the name that does not depend on symbolic links."""
+    return Path(os.path.realpath(find_account(agent, start.env, start.profile) / agent.home_folder))
 
 
 def find_account(agent: Agent, env: Mapping[str, str], profile: Profile) -> Path:
     """The account directory of who runs the agent with this profile, in this environment."""
     seen = {**env, **_profile_env(agent, env, profile)}
     return Path(seen.get(agent.home_variable) or _expand(agent.home_default, seen))
+
+
+def home_setting(agent: Agent, home: str) -> dict[str, str]:
+    """The variable that makes an agent keep its records in `home`."""
+    return {agent.home_variable: str(Path(home).parent) if agent.home_folder else home}
+
+
+def kept_permissions(agent: Agent, extra: Sequence[str]) -> list[str]:
+    """Those of the user's own arguments that say what the agent may do unasked, with their values."""
+    kept, at = list[str](), 0
+    while at < len(extra):
+        name, equals, _ = extra[at].partition("=")
+        if name not in agent.permission_options:
+            at += 1
+            continue
+        width = 1 + (0 if equals else agent.permission_options[name])
+        kept += extra[at : at + width]
+        at += width
+    return kept
 
 
 def first_prompt(start: Start, *, resumed: bool) -> str | None:
@@ -296,6 +347,14 @@ def named_model(agent: Agent, profile: Profile, extra: Sequence[str]) -> str | N
         if flag in agent.model_options:
             found = value if equals else following
     return found if found and found.lower() not in agent.model_aliases else None
+
+
+def start_ticks(pid: int) -> int:
+    """The start time of the process (field 22 of /proc/PID/stat); -1 if there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return -1
 
 
 def option(flag: str, value: str) -> tuple[str, ...]:

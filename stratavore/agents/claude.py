@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from stratavore.agents.agent import (
     Step,
     Traces,
     Typing,
+    Writer,
     account_dir,
     account_env,
     command,
@@ -33,6 +35,7 @@ from stratavore.agents.agent import (
     names_one_of,
     option,
     read_json,
+    start_ticks,
 )
 from stratavore.agents.decoding import from_seconds
 from stratavore.agents.hooks import HookTold
@@ -59,8 +62,15 @@ class Claude(Agent):
     model_aliases = frozenset(
         "default best opus opus[1m] sonnet sonnet[1m] haiku fable fable[1m] opusplan opusplan[1m]".split()
     )
+    tells_session = True
     home_variable = "CLAUDE_CONFIG_DIR"
     home_default = "~/.claude"
+    can_fork = True
+    permission_options: Mapping[str, int] = {
+        "--permission-mode": 1,
+        "--dangerously-skip-permissions": 0,
+        "--allow-dangerously-skip-permissions": 0,
+    }
     parent_markers = (
         "AI_AGENT",
         "CLAUDECODE",
@@ -98,7 +108,7 @@ class Claude(Agent):
         prompt = first_prompt(start, resumed=resumed)
         argv = (
             *command(self, start),
-            *option("--resume" if resumed else "--session-id", session_id or ""),
+            *self._conversation(session_id, None if resumed else start.fork_of, resumed=resumed),
             *("-n", start.name),
             *("--settings", str(start.runner_dir / SETTINGS_FILE)),
             *option("--model", start.profile.model),
@@ -111,12 +121,9 @@ class Claude(Agent):
         files = {SETTINGS_FILE: json.dumps(_SETTINGS | claude_hooks.settings(start.hooks))}
         return Launch(argv=argv, env=account_env(self, start), files=files, session_id=session_id)
 
-    def can_resume(self, start: Start) -> bool:
-        """Its transcript exists, which it does from the first prompt on; before, the same id is begun anew."""
-        if not start.session_id:
-            return False
-        projects = account_dir(self, start) / "projects"
-        return any(projects.glob(f"*/{start.session_id}.jsonl"))
+    def transcript(self, home: Path, session_id: str) -> Path | None:
+        """It exists from the first prompt on; before, the same id is begun anew."""
+        return next((home / "projects").glob(f"*/{escape(session_id)}.jsonl"), None)
 
     def find_session(self, start: Start, traces: Traces) -> str | None:
         """The one that its state file names: `/clear` begins a new one in the same process."""
@@ -143,12 +150,29 @@ class Claude(Agent):
     def hooked(self, event: str, said: bytes, at: datetime, *, is_blocked: bool) -> HookTold:
         return claude_hooks.told(event, said, at, is_blocked=is_blocked)
 
+    def writers(self, home: Path) -> Sequence[Writer]:
+        """Those of its state files whose process lives."""
+        found = []
+        for file in (home / "sessions").glob("*.json"):
+            pid = int(file.stem) if file.stem.isdecimal() else 0
+            for state in _states(file.parent, [(pid, start_ticks(pid))]):
+                if isinstance(session_id := state.get("sessionId"), str):
+                    found.append(Writer(session_id, pid))
+        return found
+
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
         return (Step(signal=signal.SIGTERM, wait_seconds=grace_seconds),)
 
     def succeeded(self, exit_code: int, *, tty: bool, output_tail: str) -> bool:
         """Headless, its last `result` has the last word: an interrupted run exits with 0 and `is_error`."""
         return exit_code == 0 and (tty or not _is_error(output_tail))
+
+    def _conversation(self, session_id: str | None, fork_of: str | None, *, resumed: bool) -> tuple[str, ...]:
+        if session_id is None:
+            return ()
+        if fork_of is not None:
+            return ("--resume", fork_of, "--fork-session", "--session-id", session_id)
+        return ("--resume" if resumed else "--session-id", session_id)
 
     def _headless(self, extra: Sequence[str]) -> tuple[str, ...]:
         if names_one_of(extra, ("--output-format",)):

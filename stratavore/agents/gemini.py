@@ -8,13 +8,19 @@ but it is skipped, with a warning on the screen, unless it and all directories a
 
 import signal
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from glob import escape
+from hashlib import sha256
+from pathlib import Path
 
 from stratavore.agents.agent import (
     Agent,
     Launch,
     Start,
     Step,
+    Traces,
     Typing,
     account_dir,
     account_env,
@@ -22,9 +28,13 @@ from stratavore.agents.agent import (
     first_prompt,
     names_one_of,
     option,
+    read_json,
 )
+from stratavore.agents.telling_apart import the_one
+from stratavore.errors import Invalid
 from stratavore.model import Activity
 
+_LONGEST_HEAD = 1 << 20
 _OWN_SESSION = ("--session-id", "--resume", "-r", "--session-file")
 
 
@@ -37,6 +47,7 @@ class Gemini(Agent):
     home_variable = "GEMINI_CLI_HOME"
     home_default = "~"
     home_folder = ".gemini"
+    permission_options: Mapping[str, int] = {"--approval-mode": 1, "--yolo": 0, "-y": 0}
     parent_markers = ("GEMINI_CLI", "GEMINI_CLI_TRUST_WORKSPACE")
     # Its records tell neither that it asks for a permission nor that it is done.
     asks_on_screen = True
@@ -57,6 +68,8 @@ class Gemini(Agent):
 
     def launch(self, start: Start) -> Launch:
         has_own_session = names_one_of(start.extra, _OWN_SESSION)
+        if start.fork_of is not None:
+            raise Invalid("gemini cannot fork a conversation", remedy="resume it, or begin a new one")
         session_id = None if has_own_session else start.session_id
         resumed = session_id is not None and self.can_resume(start)
         prompt = first_prompt(start, resumed=resumed)
@@ -73,12 +86,14 @@ class Gemini(Agent):
         env = {"GEMINI_CLI_NO_RELAUNCH": "true"} | account_env(self, start)
         return Launch(argv=argv, env=env, session_id=session_id)
 
-    def can_resume(self, start: Start) -> bool:
-        """Its file exists: the name ends with the id's first eight letters, and the folder is the project's."""
-        if not start.session_id:
-            return False
-        folder = account_dir(self, start) / self.home_folder / "tmp"
-        return any(folder.glob(f"*/chats/session-*-{start.session_id[:8]}.jsonl"))
+    def transcript(self, home: Path, session_id: str) -> Path | None:
+        """The name ends with the id's first eight letters, and the folder is the project's."""
+        return next((home / "tmp").glob(f"*/chats/session-*-{escape(session_id[:8])}.jsonl"), None)
+
+    def find_session(self, start: Start, traces: Traces) -> str | None:
+        """`/clear` begins a new one in the same process."""
+        folder = account_dir(self, start) / "tmp"
+        return the_one(start.session_id, _began_since(folder, start, traces.since), traces)
 
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
         return (Step(signal=signal.SIGTERM, to_group=True, wait_seconds=grace_seconds),)
@@ -86,3 +101,21 @@ class Gemini(Agent):
     def _headless(self, extra: Sequence[str]) -> tuple[str, ...]:
         has_own_format = names_one_of(extra, ("--output-format", "-o"))
         return ("--skip-trust", *(() if has_own_format else ("--output-format", "stream-json")))
+
+
+def _began_since(folder: Path, start: Start, since: float) -> dict[str, float]:
+    """The conversations in the run's directory that began since a time, and the one that it was in, each with the time
+    of its last change."""
+    began = {}
+    project = sha256(start.cwd.encode()).hexdigest()
+    for path in folder.glob("*/chats/session-*.jsonl"):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            changed = path.stat().st_mtime
+            if changed < since:
+                continue
+            with path.open() as lines:
+                head = read_json(lines.readline(_LONGEST_HEAD))
+            is_new = head["projectHash"] == project and datetime.fromisoformat(head["startTime"]).timestamp() >= since
+            if is_new or head["sessionId"] == start.session_id:
+                began[str(head["sessionId"])] = changed
+    return began

@@ -1,15 +1,18 @@
 """OpenCode.
 
 It makes its own session ids. What it prints says them (headless on every line, in a terminal as it ends); else its
-database is asked, for the only conversation that began in the run's directory since the run did.
+database is asked, for the only conversation that began in the run's directory since the run did; once it is known, the
+one that changed last is followed, unless others are at work there.
 
 Its interface was seen with 1.18.
 """
 
 import re
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 from stratavore.agents.agent import (
     Agent,
@@ -25,6 +28,7 @@ from stratavore.agents.agent import (
     names_one_of,
     option,
 )
+from stratavore.agents.telling_apart import the_one, why_not_one
 from stratavore.errors import Invalid
 
 PROMPT_FILE = "opencode-prompt.txt"
@@ -45,16 +49,21 @@ class OpenCode(Agent):
     home_variable = "XDG_DATA_HOME"
     home_default = "~/.local/share"
     home_folder = "opencode"
+    can_fork = True
+    permission_options: Mapping[str, int] = {"--auto": 0}
     parent_markers = ("AGENT", "OPENCODE", "OPENCODE_PID")
     typing = Typing(pause_seconds=0.3)
 
     def launch(self, start: Start) -> Launch:
-        resumed = self.can_resume(start) and not names_one_of(start.extra, _OWN_SESSION)
+        has_own_session = names_one_of(start.extra, _OWN_SESSION)
+        resumed = self.can_resume(start) and not has_own_session
+        fork_of = None if resumed or has_own_session else start.fork_of
         prompt = first_prompt(start, resumed=resumed)
         argv = (
             *command(self, start),
             *(() if start.tty else ("run", "--format", "json")),
             *(("--session", start.session_id or "") if resumed else ()),
+            *(("--session", fork_of, "--fork") if fork_of else ()),
             *option("--model", start.profile.model),
             *self._permissions(start.profile.permission_mode),
             *start.extra,
@@ -72,19 +81,27 @@ class OpenCode(Agent):
             session_id=start.session_id if resumed else None,
         )
 
-    def can_resume(self, start: Start) -> bool:
-        if not start.session_id:
-            return False
-        return bool(self._ask(start, "SELECT id FROM session WHERE id = ?", (start.session_id,)))
+    def transcript(self, home: Path, session_id: str) -> Path | None:
+        """The database, which holds all of them."""
+        found = _ask(home, "SELECT id FROM session WHERE id = ?", (session_id,))
+        return home / "opencode.db" if found else None
 
     def find_session(self, start: Start, traces: Traces) -> str | None:
         if said := _SAID.findall(traces.output_tail):
             return str(said[-1])
-        if start.session_id:
-            return start.session_id
-        began = "SELECT id FROM session WHERE directory = ? AND time_created >= ? AND parent_id IS NULL"
-        left = self._ask(start, began, (start.cwd, int(traces.since * 1000))) - traces.taken
-        return left.pop() if len(left) == 1 else None
+        return the_one(start.session_id, self._began(start, traces), traces)
+
+    def why_unknown(self, start: Start, traces: Traces) -> str:
+        return why_not_one(self._began(start, traces), traces)
+
+    def _began(self, start: Start, traces: Traces) -> dict[str, float]:
+        """With the one that it was in, which may have begun before."""
+        began = (
+            "SELECT id, time_updated FROM session"
+            " WHERE directory = ? AND time_created >= ? AND parent_id IS NULL OR id = ?"
+        )
+        values = (start.cwd, int(traces.since * 1000), start.session_id or "")
+        return {str(row[0]): float(row[1]) for row in _ask(account_dir(self, start), began, values)}
 
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
         return (Step(signal=signal.SIGTERM, wait_seconds=grace_seconds),)
@@ -99,13 +116,14 @@ class OpenCode(Agent):
             raise Invalid(f"opencode has no permission mode {mode!r}", remedy=remedy)
         return ("--auto",) if mode else ()
 
-    def _ask(self, start: Start, sql: str, values: tuple[str | int, ...]) -> set[str]:
-        """Ids from OpenCode's own database, read-only; none if there is no such database or it looks different."""
-        import sqlite3  # only who runs OpenCode pays for it
 
-        path = account_dir(self, start) / self.home_folder / "opencode.db"
-        try:
-            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1)) as database:
-                return {str(row[0]) for row in database.execute(sql, values)}
-        except (sqlite3.Error, ValueError):
-            return set()
+def _ask(home: Path, sql: str, values: tuple[str | int, ...]) -> list[tuple[Any, ...]]:
+    """Rows from OpenCode's own database, read-only; none if there is no such database or it looks different."""
+    import sqlite3  # only who runs OpenCode pays for it
+
+    path = home / "opencode.db"
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True, timeout=1)) as database:
+            return list(database.execute(sql, values))
+    except (sqlite3.Error, ValueError):
+        return []

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from stratavore import budgets, input, launching, projects, runners, status, upkeep, usage
+from stratavore import budgets, input, launching, projects, runners, sessions, status, upkeep, usage
 
 Verb = Callable[..., Awaitable[Any]]
 """`verb(context, asker, request, **names in the path)`."""
@@ -38,6 +38,9 @@ VERBS: Mapping[str, Verb] = {
     "extend_budget": budgets.extend_budget,
     "remove_budget": budgets.remove_budget,
     "usage": usage.usage,
+    "list_sessions": sessions.list_sessions,
+    "get_session": sessions.get_session,
+    "read_transcript": sessions.read_transcript,
     "list_events": status.list_events,
     "reconcile": upkeep.reconcile,
     "disk_use": upkeep.disk_use,

@@ -29,6 +29,17 @@ def runners(ctx: click.Context, param: click.Parameter | None, incomplete: str) 
     return _items([(runner["id"], f"{runner['name']}: {runner['state']}") for runner in found], incomplete)
 
 
+def sessions(ctx: click.Context, param: click.Parameter | None, incomplete: str) -> list[Any]:
+    """The sessions whose id begins so, the newest first."""
+    return _items(
+        [
+            (session["id"], f"{session['agent']}: {session['title'] or session['cwd'] or ''}".replace(",", " "))
+            for session in _read("list_sessions")
+        ],
+        incomplete,
+    )
+
+
 def _read(name: str, **fields: Any) -> list[dict[str, Any]]:
     try:
         answer: list[dict[str, Any]] = read(name, quiet=True, **fields)

@@ -9,10 +9,19 @@ from typing import Any
 
 import click
 
-from stratavore.cli import humane
+from stratavore.cli import completing, humane
 from stratavore.cli.asking import change, from_stdin
 from stratavore.cli.listing import show_runners
-from stratavore.cli.options import AMOUNT, SPAN, UserPath, agent_option, json_option, project_argument, timeout_option
+from stratavore.cli.options import (
+    AMOUNT,
+    SPAN,
+    Reference,
+    UserPath,
+    agent_option,
+    json_option,
+    project_argument,
+    timeout_option,
+)
 from stratavore.cli.output import note, say, show_facts, show_json
 from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Invalid
@@ -74,6 +83,14 @@ class TakesArgv(click.Command):
 @click.option("--allow-unpriced", is_flag=True, help="Under a budget of money, too, take a model without a price.")
 @timeout_option("Wait at most so long for the start; what was asked goes on.")
 @click.option("--no-wait", is_flag=True, help="Return when the wish is recorded.")
+@click.option("--continue", "newest", is_flag=True, help="Go on with the newest session of the project that can be.")
+@click.option(
+    "--fork",
+    metavar="SESSION",
+    type=Reference("session"),
+    shell_complete=completing.sessions,
+    help="Begin with a copy of that session.",
+)
 @click.option("--dry-run", is_flag=True, help="Show what would run, and do nothing.")
 @json_option
 @click.pass_context
@@ -99,6 +116,8 @@ def launch(
     allow_unpriced: bool,
     timeout: float | None,
     no_wait: bool,
+    newest: bool,
+    fork: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -127,10 +146,14 @@ def launch(
         on_exceeded=on_exceeded,
         allow_unpriced=allow_unpriced,
         dry_run=dry_run,
+        continue_newest=newest,
+        fork=fork,
     )
     if dry_run:
         show_json(answer) if as_json else _show_plan(answer)
         return
+    for warning in answer["warnings"]:
+        note(warning)
     runners = answer["runners"] if no_wait else started(answer["runners"], timeout)
     if then_attach:
         from stratavore.cli.attach import attach_to

@@ -44,7 +44,7 @@ def up(ctx: click.Context, directory: Path, agent: str | None) -> None:
     The agent is the first agent CLI found on PATH, else your shell.
     """
     need_daemon()
-    ctx.exit(_enter(_project_of(directory.resolve()), agent, ctx.obj))
+    ctx.exit(_enter(project_of(directory.resolve()), agent, ctx.obj))
 
 
 def _enter(project: str, agent: str | None, argv: list[str]) -> int:
@@ -78,7 +78,7 @@ def _pick(living: Listed) -> dict[str, Any]:
     return living[number - 1]
 
 
-def _project_of(directory: Path) -> str:
+def project_of(directory: Path) -> str:
     """The project whose directory this is; registered now if there is none."""
     projects = read("list_projects")
     for project in projects:

@@ -168,6 +168,11 @@ def runner_argument(function: F) -> F:
     return click.argument("runner", type=Reference("runner"), shell_complete=completing.runners)(function)
 
 
+def session_argument(function: F) -> F:
+    """One session: its id, or a unique prefix of it."""
+    return click.argument("session", type=Reference("session"), shell_complete=completing.sessions)(function)
+
+
 def runners_argument(function: F) -> F:
     """Several runners, or `--project`, or `--all`: see `choosing.chosen`."""
     for decorator in (

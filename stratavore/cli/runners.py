@@ -105,10 +105,14 @@ def _facts(runner: dict[str, Any]) -> list[tuple[str, str]]:
         ("processes", "" if runner["children"] is None else str(runner["children"] + 1)),
         ("created", humane.ago(runner["created_at"])),
         ("started", humane.ago(runner["started_at"])),
-        ("session", runner["session_id"] or ""),
+        ("session", runner["session_id"] or _unknown(runner["session_detail"])),
         ("output", humane.size(runner["output_bytes"])),
         ("last line", runner["last_line"] or ""),
     ]
+
+
+def _unknown(why: str | None) -> str:
+    return f"unknown: {why}" if why else ""
 
 
 def _run(run: dict[str, Any]) -> list[str]:

@@ -57,7 +57,7 @@ def _note(tx: Tx, piece: Piece, now: datetime) -> dict[str, int]:
     is_transcript = not piece.now.is_subagent and piece.file.record is not None
     known = sessions.note_all(tx, agent, home, path if is_transcript else None, notes, now=now)
     for call in piece.calls:
-        if call.session_id not in known and 0 < len(call.session_id) <= sessions.LONGEST_ID:
+        if call.session_id not in known and sessions.is_id(call.session_id):
             known[call.session_id] = sessions.ensure(tx, agent, home, call.session_id, now=now)
     return known
 

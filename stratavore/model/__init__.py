@@ -23,7 +23,15 @@ from stratavore.model.runners import (
     RunnerState,
     Sent,
 )
-from stratavore.model.sessions import Approval, Decision, ImportProgress, ModelUsage, Session, TranscriptTurn
+from stratavore.model.sessions import (
+    Approval,
+    Decision,
+    ImportProgress,
+    ModelUsage,
+    Session,
+    Transcript,
+    TranscriptTurn,
+)
 from stratavore.model.spending import (
     Budget,
     BudgetHistory,
@@ -76,6 +84,7 @@ __all__ = [
     "Session",
     "ShimId",
     "Status",
+    "Transcript",
     "TranscriptTurn",
     "Usage",
     "UsageBy",

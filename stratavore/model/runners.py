@@ -3,6 +3,8 @@
 from datetime import datetime
 from enum import StrEnum
 
+import msgspec
+
 from stratavore.model.base import Public
 from stratavore.model.spending import Budget
 
@@ -112,6 +114,8 @@ class Runner(Public, frozen=True):
     seen_at: datetime | None
     health: Health
     session_id: str | None
+    session_detail: str | None
+    """Why its conversation is not known, if somebody looked and could not tell."""
     run: int
     output_bytes: int | None
     dropped_bytes: int | None
@@ -175,6 +179,8 @@ class Launched(Public, frozen=True):
 
     runners: list[Runner]
     refused: int
+    warnings: list[str] = msgspec.field(default_factory=list)
+    """What a person should know, such as that others work in the same directory."""
 
 
 class LaunchPlan(Public, frozen=True):

@@ -61,6 +61,13 @@ class TranscriptTurn(Public, frozen=True):
     tool: str | None
 
 
+class Transcript(Public, frozen=True):
+    """A part of a conversation, and where the next one begins; None: this was the last."""
+
+    turns: list[TranscriptTurn]
+    next: str | None
+
+
 class ImportProgress(Public, frozen=True):
     """How far an import is: of `total_bytes` in `total_files`."""
 

@@ -24,7 +24,9 @@ from stratavore.model import (
     Run,
     Runner,
     Sent,
+    Session,
     Status,
+    Transcript,
     Usage,
 )
 from stratavore.protocol.base import LARGEST_SEQ, Choose, Name, Nothing, Request, refusal
@@ -32,6 +34,7 @@ from stratavore.protocol.budgets import ExtendBudget, SetBudget
 from stratavore.protocol.daemon import ListEvents, Prune, StopDaemon
 from stratavore.protocol.projects import EditProject, ListProjects, NewProject
 from stratavore.protocol.runners import ENDED, SETTLED, Input, Launch, ListRunners, Rename, Stop, states_of
+from stratavore.protocol.sessions import ListSessions, ReadTranscript
 from stratavore.protocol.usage import ShowUsage
 from stratavore.routes import PLACES, PREFIX
 
@@ -50,10 +53,12 @@ __all__ = [
     "ListEvents",
     "ListProjects",
     "ListRunners",
+    "ListSessions",
     "Name",
     "NewProject",
     "Nothing",
     "Prune",
+    "ReadTranscript",
     "Rename",
     "Request",
     "Route",
@@ -95,6 +100,9 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "extend_budget": (ExtendBudget, Budget),
     "remove_budget": (Nothing, Acknowledged),
     "usage": (ShowUsage, Usage),
+    "list_sessions": (ListSessions, list[Session]),
+    "get_session": (Nothing, Session),
+    "read_transcript": (ReadTranscript, Transcript),
     "list_events": (ListEvents, list[Event]),
     "reconcile": (Nothing, Reconciled),
     "disk_use": (Nothing, DiskUse),

@@ -26,6 +26,8 @@ class Launch(Discreet, Request, frozen=True):
 
     Each of its runs may use `budget_…` and `max_turns` calls of the model; `on_exceeded` is what happens then. A model
     without a price is refused under a budget of money, unless `allow_unpriced`.
+    At most one of these: `resume` goes on with that session (its id, or a unique prefix), `fork` with a copy of it,
+    `continue_newest` with the newest of the project and the agent that can be resumed.
     """
 
     project: str
@@ -51,6 +53,15 @@ class Launch(Discreet, Request, frozen=True):
     allow_unpriced: bool = False
     argv: list[str] = field(default_factory=list)
     dry_run: bool = False
+    resume: str | None = None
+    fork: str | None = None
+    continue_newest: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.resume is not None) + (self.fork is not None) + self.continue_newest > 1:
+            raise ValueError("a launch goes on with one session: resume, fork or continue_newest")
+        if self.count > 1 and (self.resume is not None or self.continue_newest):
+            raise ValueError("one runner at a time is in a session; fork makes copies")
 
 
 class ListRunners(Request, frozen=True):

@@ -55,6 +55,16 @@ def list_runners(
     return [load(Runner, row) for row in found]
 
 
+def list_in(rows: Rows, directory: str, *, below: bool = False) -> list[Runner]:
+    """The living runners whose directory that is; or with `below` one inside it."""
+    found = rows.all(
+        "SELECT * FROM public_runners WHERE alive = 1 AND (cwd = :cwd OR :below AND substr(cwd, 1, length(:cwd) + 1)"
+        " = rtrim(:cwd, '/') || '/') ORDER BY created_at, id",
+        {"cwd": directory, "below": int(below)},
+    )
+    return [load(Runner, row) for row in found]
+
+
 def get_runner(rows: Rows, reference: str) -> Runner:
     """The runner that `reference` means; raises NotFound or Ambiguous."""
     return list_runners(rows, ids=[resolve(rows, reference)])[0]
@@ -288,11 +298,6 @@ def begin_again(tx: Tx, runner_id: str, *, by_itself: bool) -> None:
         " restarts = restarts + 1, failures = CASE WHEN :by_itself THEN failures ELSE 0 END WHERE id = :id",
         {"by_itself": int(by_itself), "id": runner_id},
     )
-
-
-def set_session(tx: Tx, runner_id: str, session_id: str) -> None:
-    """Remember the conversation that the runner is in."""
-    tx.execute("UPDATE runners SET session_id = ? WHERE id = ?", (session_id, runner_id))
 
 
 def rename(tx: Tx, runner_id: str, name: str, *, actor: str, now: datetime) -> None:

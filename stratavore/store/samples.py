@@ -37,12 +37,17 @@ class Living(NamedTuple):
     boot_id: str
     pid: int
     start_time: int
+    session_detail: str | None
+    has_lease: bool
+    tty: bool
 
 
 def list_living(rows: Rows) -> list[Living]:
     """The runners that have a process as far as we know."""
     found = rows.tuples(
-        "SELECT r.id, n.key, n.shim, r.agent, r.session_id, n.started_at, n.boot_id, n.pid, n.start_time"
+        "SELECT r.id, n.key, n.shim, r.agent, r.session_id, n.started_at, n.boot_id, n.pid, n.start_time,"
+        " r.session_detail, EXISTS (SELECT 1 FROM session_runs AS h WHERE h.run_key = n.key AND h.until_at IS NULL),"
+        " r.tty"
         " FROM runners AS r JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run"
         " WHERE r.alive = 1 AND n.ended_at IS NULL AND n.pid IS NOT NULL"
     )

@@ -5,18 +5,30 @@ Rule 2: what agents' files say is taken as it came but bounded; what was known i
 Rule 3: a conversation is foreign until a runner of ours enters it.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
 from stratavore.agents.records import Note
 from stratavore.clock import iso
 from stratavore.errors import Conflict
+from stratavore.store import events
 from stratavore.store.database import Row, Rows, Tx
+from stratavore.store.rows import column
 
-LONGEST_ID = 200
+_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}", re.ASCII)
+"""What may be an id: it becomes an argument of its agent, and the name of a file."""
 _LONGEST_TITLE = 300
 _LONGEST_PATH = 4096
+
+
+class Conversation(NamedTuple):
+    """Which one: the kind of agent, its account directory, and the agent's own id of it."""
+
+    agent: str
+    home: str
+    id: str
 
 
 class Holder(NamedTuple):
@@ -25,6 +37,11 @@ class Holder(NamedTuple):
     run_key: str
     runner_id: str
     name: str
+
+
+def is_id(text: str) -> bool:
+    """Whether that can be the id of a conversation."""
+    return _ID.fullmatch(text) is not None
 
 
 def find(rows: Rows, agent: str, session_id: str) -> int | None:
@@ -55,7 +72,7 @@ def note_all(
     """
     by_id: dict[str, list[Note]] = {}
     for note in notes:
-        if 0 < len(note.session_id) <= LONGEST_ID:
+        if is_id(note.session_id):
             by_id.setdefault(note.session_id, []).append(note)
     return {
         session_id: _book(tx, _Gathered.of(session_id, told), agent, home, path) for session_id, told in by_id.items()
@@ -142,11 +159,105 @@ def leave(tx: Tx, run_key: str, *, now: datetime) -> None:
         tx.execute("UPDATE sessions SET ended_at = ? WHERE number = ?", (iso(now), row["session"]))
 
 
+def leave_all(tx: Tx, ends: Mapping[str, datetime]) -> None:
+    """These runs are in no conversation any more, each since its end."""
+    found = tx.all(
+        "SELECT DISTINCT run_key FROM session_runs WHERE until_at IS NULL"
+        " AND run_key IN (SELECT value FROM json_each(?))",
+        (column(list(ends)),),
+    )
+    for row in found:
+        leave(tx, row["run_key"], now=ends[row["run_key"]])
+
+
+def follow(tx: Tx, run_key: str, found: Conversation | str, *, now: datetime) -> None:
+    """The run turned out to be in that conversation; or it is not known in which, and why.
+
+    If another run of ours is in it, the runner is not taken for being there: it may not resume it.
+    """
+    runner = tx.one_or_none(
+        "SELECT r.id, r.name, r.project_id, r.cwd, r.session_id, r.session_detail, r.fork_of"
+        "  FROM runs AS n JOIN runners AS r ON r.id = n.runner_id WHERE n.key = ?",
+        (run_key,),
+    )
+    if runner is None or (isinstance(found, Conversation) and not is_id(found.id)):
+        return
+    if isinstance(found, str):
+        _set_session(tx, runner["id"], runner["session_id"], found)
+        return
+    number = ensure(tx, found.agent, found.home, found.id, now=now)
+    held = holder(tx, number)
+    if held is not None and held.run_key != run_key:
+        why = f"{held.name} is in session {found.id} too"
+        if runner["session_detail"] != why:
+            told = {"name": runner["name"], "session_id": found.id, "other": held.name}
+            events.append(tx, "runner.session_contested", runner["id"], told, actor="supervisor", now=now)
+        _set_session(tx, runner["id"], None, why)
+        return
+    whose = {"runner_id": runner["id"], "project_id": runner["project_id"], "cwd": runner["cwd"]}
+    enter(tx, *found, run_key=run_key, now=now, **whose)
+    if runner["session_id"] is None and runner["fork_of"] is not None:
+        set_parent(tx, number, runner["fork_of"])
+    if runner["session_id"] != found.id:
+        told = {"name": runner["name"], "session_id": found.id, "was": runner["session_id"]}
+        events.append(tx, "runner.session_entered", runner["id"], told, actor="supervisor", now=now)
+    _set_session(tx, runner["id"], found.id, None)
+
+
+def rival(rows: Rows, runner_id: str) -> str | None:
+    """The name of the other runner that is in the conversation of this one, if one is."""
+    row = _last_of(rows, runner_id)
+    held = None if row is None else holder(rows, row["number"])
+    return None if held is None or held.runner_id == runner_id else held.name
+
+
+def enter_again(tx: Tx, runner_id: str, run_key: str, *, now: datetime) -> None:
+    """The next run of a runner goes on with its conversation. Raises Conflict when another run is in it."""
+    if (row := _last_of(tx, runner_id)) is not None:
+        whose = {"runner_id": runner_id, "project_id": row["project_id"], "cwd": row["cwd"]}
+        enter(tx, row["agent"], row["home"], row["id"], run_key=run_key, now=now, **whose)
+
+
+def set_parent(tx: Tx, number: int, parent_id: str) -> None:
+    """The conversation began as a copy of that one."""
+    tx.execute("UPDATE sessions SET parent_id = COALESCE(parent_id, ?) WHERE number = ?", (parent_id, number))
+
+
+def others_since(rows: Rows, since: datetime) -> dict[str, set[str]]:
+    """The conversations in which runs of ours were since then, each with the ids of their runners."""
+    found: dict[str, set[str]] = {}
+    for session_id, runner_id in rows.tuples(
+        "SELECT s.id, h.runner_id FROM session_runs AS h JOIN sessions AS s ON s.number = h.session"
+        " WHERE h.until_at IS NULL OR h.until_at >= ?",
+        (iso(since),),
+    ):
+        found.setdefault(session_id, set()).add(runner_id)
+    return found
+
+
 def is_taken(session_id: str, held: Holder) -> Conflict:
     """The refusal of a second run in a conversation."""
     return Conflict(
         f"{held.name} is in session {session_id} now; two at once would tear it apart",
         remedy=f"`stratavore attach {held.name}`, or stop it first, or fork the session",
+    )
+
+
+def _last_of(rows: Rows, runner_id: str) -> Row | None:
+    """The conversation that the runner is said to be in, if it was in it."""
+    return rows.one_or_none(
+        "SELECT DISTINCT s.number, s.agent, s.home, s.id, r.project_id, r.cwd FROM runners AS r"
+        " JOIN session_runs AS h ON h.runner_id = r.id JOIN sessions AS s ON s.number = h.session"
+        " AND s.id = r.session_id WHERE r.id = ?",
+        (runner_id,),
+    )
+
+
+def _set_session(tx: Tx, runner_id: str, session_id: str | None, why: str | None) -> None:
+    tx.execute(
+        "UPDATE runners SET session_id = :session, session_detail = :why WHERE id = :id"
+        " AND (session_id IS NOT :session OR session_detail IS NOT :why)",
+        {"session": session_id, "why": why, "id": runner_id},
     )
 
 
@@ -165,7 +276,7 @@ class _Gathered(NamedTuple):
     def of(cls, session_id: str, notes: Sequence[Note]) -> "_Gathered":
         moments = [iso(note.at) for note in notes if note.at is not None]
         spoken = [iso(note.at) for note in notes if note.is_message and note.at is not None]
-        parents = [note.parent_id[:LONGEST_ID] for note in notes if note.parent_id]
+        parents = [note.parent_id for note in notes if note.parent_id and is_id(note.parent_id)]
         return cls(
             session_id,
             sum(note.is_message for note in notes),

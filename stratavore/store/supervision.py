@@ -85,6 +85,7 @@ class Recipe(msgspec.Struct, frozen=True):
     umask: int | None
     prompt: str | None
     session_id: str | None
+    fork_of: str | None
     stop_grace_seconds: float
     max_seconds: float | None
     allow_unpriced: bool
@@ -93,7 +94,7 @@ class Recipe(msgspec.Struct, frozen=True):
 _RECIPE = """
 SELECT r.id, r.name, p.name AS project, r.project_id, p.path AS project_path, p.max_memory_bytes, p.max_cpu_percent,
        r.agent, r.run, r.restart_policy, r.max_restarts, r.tty, r.terminal_rows, r.terminal_columns, r.extra_argv,
-       r.cwd, r.umask, r.prompt, r.session_id, r.stop_grace_seconds, r.max_seconds, r.allow_unpriced
+       r.cwd, r.umask, r.prompt, r.session_id, r.fork_of, r.stop_grace_seconds, r.max_seconds, r.allow_unpriced
   FROM runners AS r JOIN projects AS p ON p.id = r.project_id
  WHERE r.id = ?
 """

@@ -31,9 +31,9 @@ def keep_opencode(home: Path, session_id: str, cwd: str, began: float, *, parent
     path = home / ".local/share/opencode/opencode.db"
     path.parent.mkdir(parents=True, exist_ok=True)
     with sqlite3.connect(path) as database:
-        database.execute("CREATE TABLE IF NOT EXISTS session (id, directory, time_created, parent_id)")
-        values = (session_id, cwd, int(began * 1000), parent)
-        database.execute("INSERT INTO session VALUES (?, ?, ?, ?)", values)
+        database.execute("CREATE TABLE IF NOT EXISTS session (id, directory, time_created, parent_id, time_updated)")
+        values = (session_id, cwd, int(began * 1000), parent, int(began * 1000))
+        database.execute("INSERT INTO session VALUES (?, ?, ?, ?, ?)", values)
     database.close()
     return path
 

@@ -18,6 +18,7 @@ from stratavore.errors import Conflict, Misconfigured, NotFound
 from stratavore.model import Runner
 from stratavore.protocol import ROUTES
 from stratavore.sockets import bind
+from stratavore.store import sessions
 from tests.house import House, living, quick, together
 
 EXIT_FORBIDDEN = 8
@@ -57,6 +58,16 @@ async def get(house: House, target: str) -> Answer:
     return await request(house, "GET", f"/api/v1{target}")
 
 
+async def a_session(house: House) -> str:
+    """The id of one that has a transcript, in which nothing can be read."""
+    session_id, home = "0f0e1de9-0000-4000-8000-000000000001", house.paths.state.parent / "claude"
+    (home / "projects" / "p").mkdir(parents=True, exist_ok=True)
+    (home / "projects" / "p" / f"{session_id}.jsonl").write_text("{}\n")
+    now = house.context.clock.now()
+    await house.context.write(lambda tx: sessions.ensure(tx, "claude", str(home), session_id, now=now))
+    return session_id
+
+
 def test_every_route_has_its_verb_and_every_verb_its_route() -> None:
     assert set(VERBS) == {route.name for route in ROUTES}
 
@@ -73,10 +84,13 @@ async def test_an_answer_is_json_and_tells_the_version(shared: House) -> None:
 @together
 async def test_every_reading_route_answers_with_what_it_promises(shared: House) -> None:
     runner = await shared.running("p")
+    session_id = await a_session(shared)
+    budget = await shared.ask("set_budget", scope="global", period="daily", tokens=10**12)
+    names = {"{runner}": runner.id, "{project}": "p", "{session}": session_id, "{budget}": str(budget.id)}
     for route in ROUTES:
         if route.reads:
-            path = route.path.replace("{runner}", runner.id).replace("{project}", "p")
-            answer = await request(shared, "GET", path)
+            words = [names.get(word, word) for word in route.path.split("/")]
+            answer = await request(shared, "GET", "/".join(words))
             assert answer.status == 200, route.name
 
 

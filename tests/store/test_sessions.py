@@ -107,7 +107,9 @@ def test_a_file_that_is_read_again_is_counted_once(books: Books) -> None:
 
 
 def test_hostile_lengths_are_cut_or_passed_over(books: Books) -> None:
-    numbers = book(books, note("x" * 201), note(""), note(title="t" * 10_000, cwd="/" + "c" * 10_000))
+    numbers = book(
+        books, note("x" * 201), note(""), note("-x"), note("a/b"), note(title="t" * 10_000, cwd="/" + "c" * 10_000)
+    )
     assert list(numbers) == ["one"]
     assert len(kept(books)["title"]) == 300
     assert kept(books)["cwd"] is None

@@ -19,6 +19,11 @@ ALTER TABLE runners ADD COLUMN prompt_taken INTEGER NOT NULL DEFAULT 0;
 -- How far the lines of its hooks were read.
 ALTER TABLE runners ADD COLUMN spool_offset INTEGER NOT NULL DEFAULT 0;
 
+-- The conversation that its own begins as a copy of.
+ALTER TABLE runners ADD COLUMN fork_of TEXT;
+-- Why it is not known in which conversation it is.
+ALTER TABLE runners ADD COLUMN session_detail TEXT;
+
 ALTER TABLE samples ADD COLUMN activity_since TEXT;
 ALTER TABLE samples ADD COLUMN activity_source TEXT;
 ALTER TABLE samples ADD COLUMN waiting_for TEXT;
@@ -250,7 +255,7 @@ SELECT r.id, r.name, p.name AS project, r.agent,
        CASE WHEN n.ended_at IS NULL THEN s.children END AS children,
        s.seen_at,
        CASE WHEN n.ended_at IS NULL THEN COALESCE(s.health, 'unknown') ELSE 'ok' END AS health,
-       r.session_id, r.run,
+       r.session_id, CASE WHEN r.session_id IS NULL THEN r.session_detail END AS session_detail, r.run,
        CASE WHEN n.ended_at IS NULL AND r.run = 1 THEN s.output_bytes
             WHEN n.ended_at IS NULL THEN COALESCE(s.output_bytes, 0) + (SELECT COALESCE(SUM(o.output_bytes), 0)
                                                                           FROM runs AS o WHERE o.runner_id = r.id)

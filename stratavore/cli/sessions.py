@@ -1,0 +1,154 @@
+"""`sessions`: the conversations of agents, wherever they were begun."""
+
+from typing import Any
+
+import click
+
+from stratavore.cli import humane
+from stratavore.cli.asking import read
+from stratavore.cli.options import SPAN, agent_option, json_option, project_option, session_argument
+from stratavore.cli.output import say, show_facts, show_json, show_table
+from stratavore.cli.sanitise import clean_lines
+
+HEADS = ("ID", "AGENT", "PROJECT", "LAST", "MESSAGES", "TOKENS", "COST", "RESUMABLE", "TITLE")
+_SHOWN_ID = 13
+"""Letters of an id in a list: those of ids that begin with the time differ only behind the eighth."""
+
+
+@click.group(invoke_without_command=True)
+@project_option("Only sessions of this project.")
+@agent_option
+@click.option("--resumable", is_flag=True, help="Only those that can be resumed now.")
+@click.option("--since", metavar="T", type=SPAN, help="Only those in which something was said in the last T.")
+@click.option("--foreign", is_flag=True, help="Only those that were started elsewhere.")
+@json_option
+@click.pass_context
+def sessions(
+    ctx: click.Context,
+    project: str | None,
+    agent: str | None,
+    resumable: bool,
+    since: float | None,
+    foreign: bool,
+    as_json: bool,
+) -> None:
+    """List the sessions, the newest first; or show one, and what was said in it."""
+    if ctx.invoked_subcommand is not None:
+        return
+    asked: dict[str, Any] = {"project": project, "agent": agent, "since_seconds": since}
+    asked |= {"resumable": resumable, "foreign": foreign}
+    found = read("list_sessions", **asked)
+    if as_json:
+        show_json(found)
+    elif found:
+        show_table(HEADS, [row(session) for session in found])
+    else:
+        say("No session" + (" is like that." if any(asked.values()) else " is known; `stratavore import` looks."))
+
+
+@sessions.command
+@session_argument
+@click.option("--transcript", "with_transcript", is_flag=True, help="With what was said.")
+@json_option
+def show(session: str, with_transcript: bool, as_json: bool) -> None:
+    """Everything known about a session."""
+    found = read("get_session", session=session)
+    turns = _turns(found["id"]) if with_transcript else []
+    if as_json:
+        show_json({**found, "transcript": turns} if with_transcript else found)
+        return
+    show_facts(_facts(found))
+    if found["models"]:
+        print()
+        show_table(("MODEL", "CALLS", "INPUT", "OUTPUT", "CACHE WRITE", "CACHE READ", "COST"), _models(found))
+    _print(turns)
+
+
+@sessions.command
+@session_argument
+@json_option
+def transcript(session: str, as_json: bool) -> None:
+    """What was said in a session, and which tools were used."""
+    turns = _turns(session)
+    show_json({"turns": turns, "next": None}) if as_json else _print(turns)
+
+
+def row(session: dict[str, Any]) -> list[str]:
+    """The session in a list."""
+    return [
+        session["id"][:_SHOWN_ID],
+        session["agent"],
+        session["project"] or humane.UNKNOWN,
+        humane.ago(session["last_message_at"] or session["started_at"]),
+        str(session["messages"]),
+        str(session["tokens"]),
+        cost(session),
+        "yes" if session["resumable"] else f"no: {session['why_not']}",
+        session["title"] or "",
+    ]
+
+
+def cost(used: dict[str, Any]) -> str:
+    """What it cost; what has no price is said to cost more than what has."""
+    if used["unpriced_calls"]:
+        return f"> ${used['cost_usd']:.2f}" if used["cost_usd"] else "unpriced"
+    return f"${used['cost_usd']:.2f}"
+
+
+def _facts(session: dict[str, Any]) -> list[tuple[str, str]]:
+    where = "elsewhere" if session["is_foreign"] else ", ".join(session["runners"])
+    return [
+        ("id", session["id"]),
+        ("title", session["title"] or ""),
+        ("agent", session["agent"]),
+        ("project", session["project"] or humane.UNKNOWN),
+        ("directory", session["cwd"] or humane.UNKNOWN),
+        ("runners", where),
+        ("live", "yes" if session["is_live"] else "no"),
+        ("resumable", "yes" if session["resumable"] else f"no: {session['why_not']}"),
+        ("forked from", session["resumed_from"] or ""),
+        ("started", humane.ago(session["started_at"])),
+        ("last message", humane.ago(session["last_message_at"])),
+        ("ended", "" if session["ended_at"] is None else humane.ago(session["ended_at"])),
+        ("messages", str(session["messages"])),
+        ("tokens", str(session["tokens"])),
+        ("cost", cost(session)),
+        ("transcript", session["transcript_path"] or "gone"),
+        ("size", humane.size(session["transcript_bytes"])),
+        ("archived", "" if session["archived_at"] is None else humane.ago(session["archived_at"])),
+    ]
+
+
+def _models(session: dict[str, Any]) -> list[list[str]]:
+    return [
+        [
+            model["model"],
+            str(model["calls"]),
+            str(model["input_tokens"]),
+            str(model["output_tokens"]),
+            str(model["cache_write_5m_tokens"] + model["cache_write_1h_tokens"]),
+            str(model["cache_read_tokens"]),
+            cost(model),
+        ]
+        for model in session["models"]
+    ]
+
+
+def _turns(session: str) -> list[dict[str, Any]]:
+    """All of them, part by part."""
+    turns, after = list[dict[str, Any]](), ""
+    while True:
+        part = read("read_transcript", quiet=bool(after), session=session, after=after)
+        turns += part["turns"]
+        if part["next"] is None:
+            return turns
+        after = part["next"]
+
+
+def _print(turns: list[dict[str, Any]]) -> None:
+    for turn in turns:
+        tool = f" {turn['tool']}" if turn["tool"] else ""
+        at = f"  {humane.local_time(turn['at'])}" if turn["at"] else ""
+        print()
+        say(f"── {turn['role']}{tool}{at}")
+        print(clean_lines(turn["text"]).rstrip("\n"))

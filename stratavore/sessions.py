@@ -1,0 +1,31 @@
+"""The verbs on sessions, the conversations of agents; to go on with one is a launch."""
+
+import asyncio
+
+from stratavore import resumable, transcripts
+from stratavore.agents import resolve
+from stratavore.context import Asker, Context
+from stratavore.model import Session, Transcript
+from stratavore.protocol import ListSessions, Nothing, ReadTranscript
+from stratavore.store import session_views
+
+
+async def list_sessions(context: Context, asker: Asker, request: ListSessions) -> list[Session]:
+    """Conversations, the newest first; of those that no runner ever spoke in, only the living."""
+    kind = None if request.agent is None else resolve(request.agent, context.config.agents)[0].name
+    found = resumable.find(context.rows, request, now=context.clock.now(), kind=kind)
+    standings = await asyncio.to_thread(resumable.examine, found, context.config.agents)
+    return resumable.show(context.rows, found, standings, only_resumable=request.resumable)
+
+
+async def get_session(context: Context, asker: Asker, request: Nothing, session: str) -> Session:
+    """One conversation, by its id or a unique prefix of that."""
+    row = session_views.resolve(context.rows, session)
+    standings = await asyncio.to_thread(resumable.examine, [row], context.config.agents)
+    return resumable.list_sessions(context.rows, [row], standings)[0]
+
+
+async def read_transcript(context: Context, asker: Asker, request: ReadTranscript, session: str) -> Transcript:
+    """A part of what was said in it."""
+    row = session_views.resolve(context.rows, session)
+    return await asyncio.to_thread(transcripts.read, row, request.after)

@@ -1,0 +1,87 @@
+"""What was said in a conversation, for people: part by part, from the file that holds it.
+
+Rule 1: a part is small, however large the whole is; a line that cannot be read is passed over, and says so.
+Rule 2: where the file goes on is a number that the asker gives back: nothing is kept here between two parts.
+"""
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from stratavore import foreign
+from stratavore.agents import RECORDS
+from stratavore.agents.records import BadLine, LineReader, RecordDatabase, RecordFile, Records, Turn
+from stratavore.errors import NotFound
+from stratavore.model import Transcript, TranscriptTurn
+from stratavore.resumable import transcript_of
+from stratavore.store.session_views import SessionRow
+
+_PART_TURNS = 500
+_PART_BYTES = 512 * 1024
+_LONGEST_LINE = 16 * 1024 * 1024
+_LONGEST_TEXT = 64 * 1024
+"""Of one turn; the rest is left out, which is said."""
+
+
+def read(row: SessionRow, after: str) -> Transcript:
+    """The part of the conversation after that place.
+
+    Raises:
+        NotFound: there is nothing of it, or it cannot be read.
+    """
+    transcript = transcript_of(row)
+    if transcript is None:
+        raise NotFound(f"session {row.id} has no transcript: nothing was said in it, or its agent removed it")
+    records = RECORDS[row.agent]
+    start = int(after or 0)
+    if isinstance(records, RecordDatabase):
+        turns = islice(records.turns(Path(row.home), row.id), start, start + _PART_TURNS)
+        found = [_public(turn) for turn in turns]
+        return Transcript(turns=found, next=str(start + len(found)) if len(found) == _PART_TURNS else None)
+    try:
+        fd = foreign.open_below(Path(row.home), transcript)
+    except (OSError, foreign.Refused) as problem:
+        raise NotFound(f"the transcript cannot be read: {problem}", remedy="look at its file") from None
+    with open(fd, "rb") as file:
+        return read_lines(records, RecordFile(transcript, row.id), file, start)
+
+
+def read_lines(records: Records, which: RecordFile, file: BinaryIO, start: int) -> Transcript:
+    """The part of a file of lines that begins at the byte `start`."""
+    file.seek(start)
+    reader, turns, at = records.reader(which), list[TranscriptTurn](), start
+    for line, end in _lines(file, start):
+        turns += _turns(reader, line)
+        at = end
+        if len(turns) >= _PART_TURNS or at - start >= _PART_BYTES:
+            return Transcript(turns=turns, next=str(at))
+    return Transcript(turns=turns, next=None)
+
+
+def _lines(file: BinaryIO, start: int) -> Iterator[tuple[bytes, int]]:
+    """The whole lines from here on, without their ends, each with the place behind it."""
+    at = start
+    while line := file.readline(_LONGEST_LINE):
+        at += len(line)
+        while line and not line.endswith(b"\n") and len(line) == _LONGEST_LINE:  # too long: passed over
+            rest = file.readline(_LONGEST_LINE)
+            at += len(rest)
+            line = b"\n" if not rest or rest.endswith(b"\n") else rest
+        yield line.rstrip(b"\n"), at
+
+
+def _turns(reader: LineReader, line: bytes) -> list[TranscriptTurn]:
+    if not line.strip():
+        return []
+    try:
+        return [_public(turn) for turn in reader.turns(line)]
+    except BadLine:
+        return [TranscriptTurn(role="system", at=None, text="(a line that cannot be read)", tool=None)]
+
+
+def _public(turn: Turn) -> TranscriptTurn:
+    text = turn.text
+    if len(text) > _LONGEST_TEXT:
+        text = f"{text[:_LONGEST_TEXT]}\n(… {len(turn.text) - _LONGEST_TEXT} characters more)"
+    return TranscriptTurn(role=turn.role, at=turn.at, text=text, tool=turn.tool)
