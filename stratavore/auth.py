@@ -48,7 +48,7 @@ def identify(sock: socket.socket, channel: str, shim_pids: Set[int]) -> Asker:
 
 def permit(asker: Asker, route: Route, *, runners_may_control: bool) -> None:
     """Let the request through, or raise Forbidden."""
-    if asker.runner is None or route.reads:
+    if asker.runner is None or route.reads or route.is_own:
         return
     if route.verb.split()[0] == _BOUNDS_SPENDING:
         remedy = "ask from outside the runner"

@@ -322,6 +322,22 @@ class Client:
     def read_transcript(self, session: str, *, after: str = "") -> model.Transcript:
         return cast("model.Transcript", self._ask("read_transcript", session=session, after=after))
 
+    def list_approvals(self, *, all: bool = False) -> list[model.Approval]:
+        return cast("list[model.Approval]", self._ask("list_approvals", all=all))
+
+    def ask_approval(
+        self, runner: str, *, id: str, said: Mapping[str, Any], expires_seconds: float, wait_seconds: float = 0
+    ) -> model.Held:
+        """What a hook of the runner asks for it."""
+        fields = {"id": id, "said": said, "expires_seconds": expires_seconds, "wait_seconds": wait_seconds}
+        return cast("model.Held", self._ask("ask_approval", runner=runner, **fields))
+
+    def decide_approval(
+        self, runner: str, *, allow: bool, for_session: bool = False, reason: str | None = None
+    ) -> model.Approval:
+        fields = {"allow": allow, "for_session": for_session, "reason": reason}
+        return cast("model.Approval", self._ask("decide_approval", runner=runner, **fields))
+
     def list_events(
         self, *, since: int = 0, limit: int = 1000, wait_seconds: float = 0, newest: bool = False
     ) -> list[model.Event]:

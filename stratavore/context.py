@@ -1,7 +1,9 @@
 """What a verb needs of the daemon: built once by the composition root, handed to every verb."""
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -49,6 +51,36 @@ class News:
             await asyncio.wait_for(event.wait(), seconds)
         except TimeoutError:
             return
+
+
+class Holds:
+    """Which permission requests a hook holds now, so that there is somebody to learn the decision."""
+
+    def __init__(self) -> None:
+        self._held: Counter[str] = Counter()
+        self._news = News()
+
+    @contextmanager
+    def holding(self, request_id: str) -> Iterator[None]:
+        """For as long as the hook waits."""
+        self._held[request_id] += 1
+        self._news.tell()
+        try:
+            yield
+        finally:
+            self._held[request_id] -= 1
+            if not self._held[request_id]:
+                del self._held[request_id]
+
+    async def comes(self, request_id: str, seconds: float) -> bool:
+        """Whether it is held, or is again within that time: between two questions, or two daemons, it is not."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while request_id not in self._held:
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return False
+            await self._news.wait(left)
+        return True
 
 
 class Ledger(Protocol):
@@ -100,6 +132,7 @@ class Context(NamedTuple):
     house: House
     started_at: datetime
     activity: Board
+    held: Holds
 
     def wake(self, runner_ids: Collection[str]) -> None:
         """Tell the supervisor that these runners changed."""

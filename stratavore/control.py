@@ -38,7 +38,7 @@ def ask(paths: Paths, name: str, /, *, timeout: float = TIMEOUT_SECONDS, **field
 
     Returns the answer as plain dicts and lists.
     """
-    method, place, _ = PLACES[name]
+    method, place = PLACES[name].method, PLACES[name].path
     for part in place.split("/"):
         if part.startswith("{"):
             place = place.replace(part, quote(str(fields.pop(part[1:-1])), safe=",*"))

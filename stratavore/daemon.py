@@ -21,11 +21,12 @@ from typing import Any
 from stratavore import failpoints, process
 from stratavore.activity import Board
 from stratavore.api.server import Server
+from stratavore.approvals import Requests
 from stratavore.autostart import UNLESS_STOPPED
 from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
-from stratavore.context import Context, Ledger, News
+from stratavore.context import Context, Holds, Ledger, News
 from stratavore.enforcement import Enforcement
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
 from stratavore.executable import daemon_command
@@ -185,10 +186,11 @@ async def build(
             runners_may_control=config.runners.runners_may_control,
             idle_seconds=config.shim.idle_exit,
         )
-        context = Context(config, paths, database, shims, clock, News(), daemon, clock.now(), Board(clock.now))
+        context = Context(config, paths, database, shims, clock, News(), daemon, clock.now(), Board(clock.now), Holds())
         supervisor = daemon.supervisor = Supervisor(context)
         ingest = daemon.ingest = Ingest(context, on_notes=context.activity.heard, on_charged=daemon.judge)
         enforcement = daemon.enforcement = Enforcement(context)
+        requests = Requests(context)
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
         await shims.start()
@@ -199,7 +201,8 @@ async def build(
             enforcement.run(),
             Sampling(context).run(),
             ingest.run(),
-            Watching(context, on_told=[lambda runner_id, told: ingest.poke(runner_id)]).run(),
+            requests.run(),
+            Watching(context, on_told=[lambda runner_id, told: ingest.poke(runner_id), requests.told]).run(),
             _every(config.supervision.reconcile_interval, supervisor.reconcile),
             _whenever(daemon.recovered, supervisor.reconcile),
             _every(_HOUSEKEEPING_SECONDS, lambda: keep_house(context)),

@@ -19,7 +19,7 @@ from stratavore.model import DaemonStatus, DiskUse, Explanation, Session, Status
 from stratavore.paths import Paths
 from stratavore.protocol import BY_NAME
 from stratavore.shim.client import is_locked
-from stratavore.store import budgets, events, projects, runners, runs, session_views
+from stratavore.store import approvals, budgets, events, projects, runners, runs, session_views
 from stratavore.store.database import open_readonly
 from stratavore.store.query import Rows
 from stratavore.usage import added_up
@@ -148,6 +148,7 @@ ANSWERS: Mapping[str, Answer] = {
     "get_budget": lambda paths, rows, asked: budgets.get_shown(rows, asked.target, now=datetime.now(UTC)),
     "list_budget_history": lambda paths, rows, asked: budgets.list_history(rows, asked.target),
     "usage": lambda paths, rows, asked: added_up(rows, asked.request),
+    "list_approvals": lambda paths, rows, asked: approvals.list_approvals(rows, all=asked.request.all),
     "list_events": lambda paths, rows, asked: events.list_events(
         rows, since=asked.request.since, limit=asked.request.limit, newest=asked.request.newest
     ),
@@ -177,6 +178,7 @@ _NOTHING: Mapping[str, Any] = {
     "list_sessions": [],
     "list_budgets": [],
     "usage": Usage(rows=[], total=UsageTotal(**dict.fromkeys(UsageTotal.__struct_fields__, 0))),
+    "list_approvals": [],
     "list_events": [],
     "disk_use": DiskUse(database_bytes=0, output_bytes=0, other_bytes=0, by_runner={}),
 }

@@ -22,6 +22,8 @@ class Place(NamedTuple):
     method: str
     path: str
     verb: str
+    is_own: bool = False
+    """A runner's own processes may ask it, of their own runner."""
 
     @property
     def reads(self) -> bool:
@@ -67,6 +69,9 @@ PLACES: Mapping[str, Place] = {
     "list_sessions": Place("GET", "/sessions", "sessions"),
     "get_session": Place("GET", "/sessions/{session}", "sessions show"),
     "read_transcript": Place("GET", "/sessions/{session}/transcript", "sessions transcript"),
+    "list_approvals": Place("GET", "/approvals", "approvals"),
+    "ask_approval": Place("POST", "/runners/{runner}/approvals", "hook", is_own=True),
+    "decide_approval": Place("POST", "/runners/{runner}/decision", "approve"),
     "list_events": Place("GET", "/events", "events"),
     "reconcile": Place("POST", "/reconcile", "reconcile"),
     "disk_use": Place("GET", "/disk", "du"),

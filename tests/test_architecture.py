@@ -49,6 +49,7 @@ FOREIGN_SQL = {
 
 BORDERS = {
     "api": "dispatch: a bug in one request is logged, and answered as internal",
+    "approvals.py": "one look at the open requests",
     "cli/program.py": "main",
     "daemon.py": "main",
     "ledger/ingest.py": "one turn: it is tried again",

@@ -34,7 +34,7 @@ from stratavore.agents.codex import Codex
 from stratavore.agents.codex_records import CodexRecords
 from stratavore.agents.gemini import Gemini
 from stratavore.agents.gemini_records import GeminiRecords
-from stratavore.agents.hooks import Hooks, HookTold, Limited
+from stratavore.agents.hooks import Asked, Hooks, HookTold, Limited
 from stratavore.agents.opencode import OpenCode
 from stratavore.agents.opencode_records import OpenCodeRecords
 from stratavore.agents.records import RecordDatabase, Records
@@ -46,6 +46,7 @@ __all__ = [
     "PARENT_MARKERS",
     "RECORDS",
     "Agent",
+    "Asked",
     "HookTold",
     "Hooks",
     "Launch",

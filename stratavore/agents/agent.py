@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from stratavore.agents.hooks import Hooks, HookTold
+from stratavore.agents.hooks import Asked, Hooks, HookTold
 from stratavore.discreet import Discreet
 from stratavore.errors import Invalid
 from stratavore.model import Activity
@@ -239,6 +239,18 @@ class Agent(Protocol):
         `is_blocked`: our verdict kept the agent from it.
         """
         return HookTold()
+
+    def asked(self, said: bytes) -> Asked | None:
+        """What a held request for permission asks; None if that is not understood."""
+        return None
+
+    def answer(self, asked: Asked, *, allow: bool, for_session: bool, reason: str | None) -> str:
+        """What the hook that holds a request prints, so that the agent learns the decision."""
+        return ""
+
+    def too_wide_for_session(self, tool: str, given: Mapping[str, Any]) -> str | None:
+        """Why such requests cannot be allowed for a whole conversation; None if they can."""
+        return "this agent cannot be told so"
 
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
         """How the run `argv` is asked to end; after the last step it is killed. The waits add up to the grace."""

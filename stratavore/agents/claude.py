@@ -38,7 +38,7 @@ from stratavore.agents.agent import (
     start_ticks,
 )
 from stratavore.agents.decoding import from_seconds
-from stratavore.agents.hooks import HookTold
+from stratavore.agents.hooks import Asked, HookTold
 from stratavore.model import Activity
 
 SETTINGS_FILE = "claude-settings.json"
@@ -159,6 +159,15 @@ class Claude(Agent):
                 if isinstance(session_id := state.get("sessionId"), str):
                     found.append(Writer(session_id, pid))
         return found
+
+    def asked(self, said: bytes) -> Asked | None:
+        return claude_hooks.asked(said)
+
+    def answer(self, asked: Asked, *, allow: bool, for_session: bool, reason: str | None) -> str:
+        return claude_hooks.answer(asked, allow=allow, for_session=for_session, reason=reason)
+
+    def too_wide_for_session(self, tool: str, given: Mapping[str, Any]) -> str | None:
+        return claude_hooks.too_wide(tool, given)
 
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
         return (Step(signal=signal.SIGTERM, wait_seconds=grace_seconds),)

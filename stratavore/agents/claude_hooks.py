@@ -5,6 +5,8 @@ Rule 2: a sub-agent's hooks tell nothing of what the conversation does, but that
 """
 
 import hashlib
+import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import msgspec
 
 from stratavore.agents import decoding
-from stratavore.agents.hooks import Hooks, HookTold, Limited
+from stratavore.agents.hooks import Asked, Hooks, HookTold, Limited
 from stratavore.agents.limits import resets_at
 from stratavore.model import Activity
 
@@ -25,6 +27,10 @@ _HOOK_SECONDS = 10
 _WORKING = ("UserPromptSubmit", "PreToolUse", "PostToolUse", "PostToolUseFailure", "PreCompact")
 _FINISHED = ("PostToolUse", "PostToolUseFailure")
 _DIALOG = "PermissionRequest"
+_SHELL = "Bash"
+_DENIED = "denied with `stratavore deny`"
+_LONGEST_NAME = 200
+_PLAIN = re.compile(r"[^*()\\\n]{1,500}(?<!:)")
 
 
 class _Said(msgspec.Struct):
@@ -38,15 +44,6 @@ class _Said(msgspec.Struct):
     message: str = ""
     error: str = ""
     last_assistant_message: str | None = None
-
-
-class Asked(msgspec.Struct, frozen=True):
-    """A request for permission: the tool, what it would do, and the same as `fingerprint` names it."""
-
-    tool: str
-    input: dict[str, Any]
-    fingerprint: str
-    session_id: str | None
 
 
 def settings(hooks: Hooks | None) -> dict[str, Any]:
@@ -77,14 +74,48 @@ def told(event: str, text: bytes, at: datetime, *, is_blocked: bool) -> HookTold
     return HookTold(**common)
 
 
-def asked(text: bytes) -> Asked:
-    """What a held PermissionRequest asks. Raises ValueError."""
+def asked(text: bytes) -> Asked | None:
+    """What a held PermissionRequest asks; None if it is not understood."""
     try:
         said = msgspec.json.decode(text, type=_Said)
         given = msgspec.json.decode(said.tool_input, type=dict[str, Any])
-    except (msgspec.DecodeError, RecursionError) as problem:
-        raise ValueError(str(problem)) from None
-    return Asked(said.tool_name, given, fingerprint(said.tool_name, said.tool_input), said.session_id)
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    return Asked(
+        tool=said.tool_name[:_LONGEST_NAME],
+        input=given,
+        says=_wish(said),
+        fingerprint=fingerprint(said.tool_name, said.tool_input),
+        session_id=said.session_id,
+    )
+
+
+def answer(asked: Asked, *, allow: bool, for_session: bool, reason: str | None) -> str:
+    """The decision, as the hook prints it. A denial's reason is shown on the screen and told to the model."""
+    decision: dict[str, Any] = {"behavior": "allow"}
+    if not allow:
+        decision = {"behavior": "deny", "message": reason or _DENIED}
+    elif for_session:
+        rule = {"toolName": asked.tool}
+        if asked.tool == _SHELL:
+            rule["ruleContent"] = str(asked.input.get("command"))
+        update = {"type": "addRules", "rules": [rule], "behavior": "allow", "destination": "session"}
+        decision["updatedPermissions"] = [update]
+    return json.dumps({"hookSpecificOutput": {"hookEventName": _DIALOG, "decision": decision}})
+
+
+def too_wide(tool: str, given: Mapping[str, Any]) -> str | None:
+    """Why a rule for such a request would allow more than it; None if it would not.
+
+    A rule names a command by its text, in which `*` is any text. Of every other tool it names the tool alone, which is
+    what Claude's own dialog offers as well.
+    """
+    command = given.get("command")
+    if tool != _SHELL:
+        return None
+    if not isinstance(command, str) or not _PLAIN.fullmatch(command):
+        return "no rule can name this very command and no other"
+    return None
 
 
 def fingerprint(tool: str, given: bytes | msgspec.Raw) -> str:

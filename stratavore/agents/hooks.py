@@ -2,6 +2,7 @@
 
 import shlex
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,16 @@ class Limited(msgspec.Struct, frozen=True, kw_only=True):
 
     resets_at: datetime | None
     said: str
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """A request for permission: the tool, what it would do (`says` in a line), and the call as `HookTold` names it."""
+
+    tool: str
+    input: dict[str, Any]
+    says: str
+    fingerprint: str
+    session_id: str | None
 
 
 class HookTold(msgspec.Struct, frozen=True, kw_only=True):

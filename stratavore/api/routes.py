@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from stratavore import budgets, input, launching, projects, runners, sessions, status, upkeep, usage
+from stratavore import approvals, budgets, input, launching, projects, runners, sessions, status, upkeep, usage
 
 Verb = Callable[..., Awaitable[Any]]
 """`verb(context, asker, request, **names in the path)`."""
@@ -41,6 +41,9 @@ VERBS: Mapping[str, Verb] = {
     "list_sessions": sessions.list_sessions,
     "get_session": sessions.get_session,
     "read_transcript": sessions.read_transcript,
+    "list_approvals": approvals.list_approvals,
+    "ask_approval": approvals.ask_approval,
+    "decide_approval": approvals.decide_approval,
     "list_events": status.list_events,
     "reconcile": upkeep.reconcile,
     "disk_use": upkeep.disk_use,

@@ -26,6 +26,7 @@ from stratavore.model.runners import (
 from stratavore.model.sessions import (
     Approval,
     Decision,
+    Held,
     ImportProgress,
     ModelUsage,
     Session,
@@ -62,6 +63,7 @@ __all__ = [
     "Evidence",
     "Explanation",
     "Health",
+    "Held",
     "ImportProgress",
     "LaunchPlan",
     "Launched",

@@ -92,6 +92,12 @@ class Decision(StrEnum):
     """In the agent's own dialog."""
 
 
+class Held(Public, frozen=True):
+    """What a hook that holds a request is told: what to print, nothing to print, or null: ask again."""
+
+    answer: str | None
+
+
 class Approval(Public, frozen=True):
     """An agent asks whether it may use a tool."""
 

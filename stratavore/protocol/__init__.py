@@ -10,12 +10,14 @@ from typing import Any, NamedTuple
 
 from stratavore.model import (
     Acknowledged,
+    Approval,
     Budget,
     BudgetHistory,
     DaemonStatus,
     DiskUse,
     Event,
     Explanation,
+    Held,
     Launched,
     LaunchPlan,
     Project,
@@ -29,6 +31,7 @@ from stratavore.model import (
     Transcript,
     Usage,
 )
+from stratavore.protocol.approvals import AskApproval, DecideApproval, ListApprovals
 from stratavore.protocol.base import LARGEST_SEQ, Choose, Name, Nothing, Request, refusal
 from stratavore.protocol.budgets import ExtendBudget, SetBudget
 from stratavore.protocol.daemon import ListEvents, Prune, StopDaemon
@@ -45,11 +48,14 @@ __all__ = [
     "ROUTES",
     "SETTLED",
     "SHAPES",
+    "AskApproval",
     "Choose",
+    "DecideApproval",
     "EditProject",
     "ExtendBudget",
     "Input",
     "Launch",
+    "ListApprovals",
     "ListEvents",
     "ListProjects",
     "ListRunners",
@@ -103,6 +109,9 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "list_sessions": (ListSessions, list[Session]),
     "get_session": (Nothing, Session),
     "read_transcript": (ReadTranscript, Transcript),
+    "list_approvals": (ListApprovals, list[Approval]),
+    "ask_approval": (AskApproval, Held),
+    "decide_approval": (DecideApproval, Approval),
     "list_events": (ListEvents, list[Event]),
     "reconcile": (Nothing, Reconciled),
     "disk_use": (Nothing, DiskUse),
@@ -120,12 +129,13 @@ class Route(NamedTuple):
     path: str
     reads: bool
     has_body: bool
+    is_own: bool
     request: type[Request]
     answer: Any
 
 
 ROUTES = tuple(
-    Route(name, place.verb, place.method, PREFIX + place.path, place.reads, place.has_body, *SHAPES[name])
+    Route(name, place.verb, place.method, PREFIX + place.path, place.reads, place.has_body, place.is_own, *SHAPES[name])
     for name, place in PLACES.items()
 )
 BY_NAME = {route.name: route for route in ROUTES}
