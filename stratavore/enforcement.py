@@ -20,6 +20,7 @@ from stratavore.agents import resolve_or_shell
 from stratavore.booking import Moment
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
+from stratavore.failpoints import fp
 from stratavore.model import Desired, EndReason, OnExceeded
 from stratavore.spawning import wish_of
 from stratavore.store import blocks, events, runners, supervision
@@ -77,7 +78,9 @@ class Enforcement:
         context, moment = self._context, self._context.moment()
         steps = self._steps(context.rows, moment)
         if steps:
+            fp("budget.before_step")
             steps = await context.write(lambda tx: self._take_all(tx, moment))
+            fp("budget.after_step")
         verdicts_due = {
             step.runner.id: _reason(step.block)
             for step in steps

@@ -31,8 +31,9 @@ STOP = {
     "end.before_commit": True,
     "end.after_commit": True,
 }
-ELSEWHERE = {"backup.copied"}
-"""Of a backup, which neither launches nor stops. So do not migrations, whose places have numbers: tests/store."""
+ELSEWHERE = {"backup.copied", "budget.before_step", "budget.after_step"}
+"""Of a backup and of budgets, which neither launch nor stop. So do not migrations, whose places have numbers:
+tests/store."""
 
 
 def names_in_the_sources() -> set[str]:
