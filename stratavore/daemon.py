@@ -172,8 +172,9 @@ async def build(
             on_health=on_health,
         )
         stack.callback(database.close)
-        await database.write(lambda tx: installation.begin(tx, process.boot_id(), now=clock.now()))
-        await database.write(lambda tx: installation.set_timezone(tx, config.budgets.timezone))
+        await database.write(
+            lambda tx: installation.begin(tx, process.boot_id(), timezone=config.budgets.timezone, now=clock.now())
+        )
         shims = Shims(
             paths,
             runners_per_shim=config.shim.runners_per_shim,

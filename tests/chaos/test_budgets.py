@@ -17,7 +17,7 @@ from stratavore.store.database import open_readonly
 from tests.chaos.house import MARK, House, until
 
 SPENDER = """
-import json, os, pathlib, sys, time
+import datetime, json, os, pathlib, sys, time
 argv = sys.argv
 session = argv[argv.index("--session-id" if "--session-id" in argv else "--resume") + 1]
 file = pathlib.Path(os.environ["HOME"], ".claude", "projects", "folder", session + ".jsonl")
@@ -32,7 +32,7 @@ while True:
     wish.unlink()
     message = {"id": f"msg_{os.urandom(8).hex()}", "model": "claude-sonnet-4-5", "role": "assistant", "content": [],
                "usage": {"input_tokens": tokens, "output_tokens": 0}}
-    at = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime())
+    at = datetime.datetime.utcnow().isoformat(timespec="milliseconds") + "Z"
     said = {"type": "assistant", "sessionId": session, "timestamp": at, "message": message}
     with file.open("a") as out:
         out.write(json.dumps(said) + chr(10))

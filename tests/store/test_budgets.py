@@ -9,12 +9,12 @@ from stratavore.errors import NotFound
 from stratavore.model import Budget, BudgetHistory, OnExceeded
 from stratavore.store import budgets, installation
 from stratavore.store.usage import Charge
-from tests.books import ACTOR, NOW, Books
+from tests.books import ACTOR, BOOT, NOW, Books
 
 
 @pytest.fixture(autouse=True)
 def zone(books: Books) -> None:
-    books.do(lambda tx: installation.set_timezone(tx, "UTC"))
+    books.do(lambda tx: installation.begin(tx, BOOT, timezone="UTC", now=NOW))
 
 
 def put(books: Books, scope: str = "global", period: str = "daily", *, now: datetime = NOW, **columns: Any) -> int:
@@ -120,7 +120,7 @@ def test_a_clock_that_goes_back_counts_nothing_twice(books: Books) -> None:
 
 def test_another_time_zone_splits_no_period(books: Books) -> None:
     number = put(books)
-    books.do(lambda tx: installation.set_timezone(tx, "Pacific/Auckland"))
+    books.do(lambda tx: installation.begin(tx, BOOT, timezone="Pacific/Auckland", now=NOW))
     for hours in range(0, 72, 3):
         charge(books, 1, now=NOW + timedelta(hours=hours))
     found = sorted(history(books, number), key=lambda each: each.starts_at)

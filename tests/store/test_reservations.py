@@ -21,7 +21,7 @@ from stratavore.store import budget_rows, budgets, installation, reservations
 from stratavore.store.database import Tx
 from stratavore.store.reservations import Estimate
 from stratavore.store.usage import Charge
-from tests.books import ACTOR, MOMENT, NOW, Books
+from tests.books import ACTOR, BOOT, MOMENT, NOW, Books
 
 PACE = Pace(1.0, 1.0, 0.0, 1.0)
 LIMIT = 1000
@@ -56,7 +56,7 @@ class Spending(RuleBasedStateMachine):
         directory = self._stack.enter_context(tempfile.TemporaryDirectory(dir=_memory()))
         self.books = self._stack.enter_context(Books.open(Path(directory) / "state.db"))
         self.books.sql("UPDATE projects SET max_runners = 1000")
-        self.books.do(lambda tx: installation.set_timezone(tx, "Europe/Berlin"))
+        self.books.do(lambda tx: installation.begin(tx, BOOT, timezone="Europe/Berlin", now=NOW))
         self.now = NOW
         self.living: list[str] = []
         self.charged = 0
@@ -105,7 +105,7 @@ class Spending(RuleBasedStateMachine):
 
     @rule(zone=st.sampled_from(["UTC", "America/New_York", "Asia/Kathmandu"]))
     def move(self, zone: str) -> None:
-        self.books.do(lambda tx: installation.set_timezone(tx, zone))
+        self.books.do(lambda tx: installation.begin(tx, BOOT, timezone=zone, now=NOW))
 
     @invariant()
     def what_is_reserved_is_what_is_held(self) -> None:
@@ -162,7 +162,7 @@ def reserved(books: Books, number: int) -> list[tuple[str, int]]:
 
 
 def test_the_rest_of_a_reservation_moves_into_the_new_period(books: Books) -> None:
-    books.do(lambda tx: installation.set_timezone(tx, "UTC"))
+    books.do(lambda tx: installation.begin(tx, BOOT, timezone="UTC", now=NOW))
     number, row = put(books), books.runner()
     books.do(lambda tx: take(tx, row.key, 700))
     call = Charge(row.id, 1, "claude", "m", NOW, 200, 0, True)
