@@ -20,6 +20,10 @@ INSIDE = Asker("cli", os.getuid(), 4242, "k3m9x2abcd")
 OUTSIDE = Asker("cli", os.getuid(), 4242, None)
 READING = {
     "list_approvals",
+    "usage",
+    "list_sessions",
+    "get_session",
+    "read_transcript",
     "list_budgets",
     "get_budget",
     "list_budget_history",
