@@ -319,6 +319,9 @@ class Client:
     def get_session(self, session: str) -> model.Session:
         return cast("model.Session", self._ask("get_session", session=session))
 
+    def archive_session(self, session: str) -> model.Session:
+        return cast("model.Session", self._ask("archive_session", session=session))
+
     def read_transcript(self, session: str, *, after: str = "") -> model.Transcript:
         return cast("model.Transcript", self._ask("read_transcript", session=session, after=after))
 

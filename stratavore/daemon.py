@@ -22,6 +22,7 @@ from stratavore import failpoints, process
 from stratavore.activity import Board
 from stratavore.api.server import Server
 from stratavore.approvals import Requests
+from stratavore.archiving import Archiving
 from stratavore.autostart import UNLESS_STOPPED
 from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
@@ -202,6 +203,7 @@ async def build(
             enforcement.run(),
             Sampling(context).run(),
             ingest.run(),
+            Archiving(context).run(),
             requests.run(),
             Watching(context, on_told=[lambda runner_id, told: ingest.poke(runner_id), requests.told]).run(),
             _every(config.supervision.reconcile_interval, supervisor.reconcile),

@@ -8,7 +8,7 @@ from stratavore.model import DiskUse
 
 def measure(state: Path) -> DiskUse:
     """What the state directory holds, in bytes on disk: holes do not count."""
-    database = output = other = 0
+    database = output = transcripts = other = 0
     linked: set[int] = set()
     by_runner: dict[str, int] = {}
     for directory, _, names in os.walk(state):
@@ -26,6 +26,14 @@ def measure(state: Path) -> DiskUse:
                 output += size
                 runner_id = name.partition(".")[0]
                 by_runner[runner_id] = by_runner.get(runner_id, 0) + size
+            elif directory.startswith(str(state / "transcripts")):
+                transcripts += size
             else:
                 other += size
-    return DiskUse(database_bytes=database, output_bytes=output, other_bytes=other, by_runner=by_runner)
+    return DiskUse(
+        database_bytes=database,
+        output_bytes=output,
+        transcript_bytes=transcripts,
+        other_bytes=other,
+        by_runner=by_runner,
+    )

@@ -17,6 +17,7 @@ from msgspec import structs
 from stratavore import admission, runner_files, writers
 from stratavore.admission import Wish
 from stratavore.agents import Agent, Profile, Start, find_program, first_on_path, resolve
+from stratavore.archiving import restore_if_gone
 from stratavore.clock import iso, new_runner_id
 from stratavore.context import Asker, Context
 from stratavore.environment import masked, runner_environment
@@ -52,6 +53,8 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
         cwd, name = usable_directory(source.row.cwd or project.path), source.agent_name
         agent, profile = resolve(name, context.config.agents)
         environment |= source.env
+        if not request.dry_run:
+            await restore_if_gone(context, source.row.agent, source.row.id, environment)
         request = structs.replace(request, argv=[*source.kept_argv, *request.argv])
     start = _start(context, request, cwd, environment, agent, profile, source)
     plan = agent.launch(start)

@@ -180,5 +180,5 @@ _NOTHING: Mapping[str, Any] = {
     "usage": Usage(rows=[], total=UsageTotal(**dict.fromkeys(UsageTotal.__struct_fields__, 0))),
     "list_approvals": [],
     "list_events": [],
-    "disk_use": DiskUse(database_bytes=0, output_bytes=0, other_bytes=0, by_runner={}),
+    "disk_use": DiskUse(database_bytes=0, output_bytes=0, transcript_bytes=0, other_bytes=0, by_runner={}),
 }

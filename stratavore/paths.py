@@ -33,6 +33,8 @@ class Paths:
         self.logs = state / "logs"
         self.runners = state / "runners"
         self.environments = state / "environments"
+        self.transcripts = state / "transcripts"
+        """Copies of what agents recorded, compressed."""
         self.quarantine = state / "quarantine"
 
     def shim(self, shim_id: str) -> Path:

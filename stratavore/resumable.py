@@ -162,6 +162,8 @@ def _session(row: SessionRow, standing: Standing, used: list[ModelUsage], names:
         transcript_path=None if standing.transcript is None else str(standing.transcript),
         transcript_bytes=_size(standing.transcript, row),
         archived_at=row.archived_at,
+        archive_path=row.archive_path,
+        archive_sha256=row.archive_sha256,
         resumable=standing.why_not is None,
         why_not=standing.why_not,
     )

@@ -68,6 +68,7 @@ PLACES: Mapping[str, Place] = {
     "usage": Place("GET", "/usage", "usage"),
     "list_sessions": Place("GET", "/sessions", "sessions"),
     "get_session": Place("GET", "/sessions/{session}", "sessions show"),
+    "archive_session": Place("POST", "/sessions/{session}/archive", "sessions archive"),
     "read_transcript": Place("GET", "/sessions/{session}/transcript", "sessions transcript"),
     "list_approvals": Place("GET", "/approvals", "approvals"),
     "ask_approval": Place("POST", "/runners/{runner}/approvals", "hook", is_own=True),

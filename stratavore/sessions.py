@@ -2,9 +2,10 @@
 
 import asyncio
 
-from stratavore import resumable, transcripts
+from stratavore import archiving, resumable, transcripts
 from stratavore.agents import resolve
 from stratavore.context import Asker, Context
+from stratavore.errors import NotFound, StorageFailed
 from stratavore.model import Session, Transcript
 from stratavore.protocol import ListSessions, Nothing, ReadTranscript
 from stratavore.store import session_views
@@ -23,6 +24,17 @@ async def get_session(context: Context, asker: Asker, request: Nothing, session:
     row = session_views.resolve(context.rows, session)
     standings = await asyncio.to_thread(resumable.examine, [row], context.config.agents)
     return resumable.list_sessions(context.rows, [row], standings)[0]
+
+
+async def archive_session(context: Context, asker: Asker, request: Nothing, session: str) -> Session:
+    """Copy what is there of it now. Raises NotFound: there is nothing."""
+    row = session_views.resolve(context.rows, session)
+    try:
+        if not await archiving.copy(context, row, actor=str(asker)):
+            raise NotFound(f"session {row.id} has nothing to be copied", remedy="look at the files of its agent")
+    except OSError as problem:
+        raise StorageFailed(f"session {row.id} could not be copied: {problem}") from problem
+    return await get_session(context, asker, request, row.id)
 
 
 async def read_transcript(context: Context, asker: Asker, request: ReadTranscript, session: str) -> Transcript:

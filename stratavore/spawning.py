@@ -14,6 +14,7 @@ from datetime import datetime
 from stratavore import admission, booking, verdicts
 from stratavore.admission import Wish
 from stratavore.agents import Hooks, Launch, Plain, Start, resolve, resolve_or_shell
+from stratavore.archiving import restore_if_gone
 from stratavore.clock import from_unix_ms
 from stratavore.config import Config
 from stratavore.context import Context
@@ -68,6 +69,7 @@ class Spawning:
     async def _spawn(self, row: Supervised) -> None:
         recipe = supervision.get_recipe(self._context.rows, row.id)
         try:
+            await self._restore(recipe)
             launch, request = self._prepare(recipe, row)
         except StratavoreError as refusal:
             await self.give_up(row, str(refusal))
@@ -83,6 +85,14 @@ class Spawning:
         process = Process(spawned.who, from_unix_ms(spawned.started_at), list(launch.argv))
         await self._book(row, process)
         fp("launch.after_running")
+
+    async def _restore(self, recipe: Recipe) -> None:
+        """Put back the conversation that it goes on with, if its agent removed it: it would begin anew in silence."""
+        agent, _ = resolve(recipe.agent, self._context.config.agents)
+        for session_id in (recipe.session_id, recipe.fork_of):
+            if session_id is not None:
+                environment = read_environment(self._context.paths, recipe.id)
+                await restore_if_gone(self._context, agent.name, session_id, environment)
 
     async def _book(self, row: Supervised, process: Process) -> None:
         """Commit that it runs, together with all that were answered in this turn of the loop."""

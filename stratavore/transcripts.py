@@ -7,9 +7,9 @@ Rule 2: where the file goes on is a number that the asker gives back: nothing is
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
-from stratavore import foreign
+from stratavore import archive, foreign
 from stratavore.agents import RECORDS
 from stratavore.agents.records import BadLine, LineReader, RecordDatabase, RecordFile, Records, Turn
 from stratavore.errors import NotFound
@@ -30,11 +30,10 @@ def read(row: SessionRow, after: str) -> Transcript:
     Raises:
         NotFound: there is nothing of it, or it cannot be read.
     """
-    transcript = transcript_of(row)
+    transcript, start = transcript_of(row), int(after or 0)
     if transcript is None:
-        raise NotFound(f"session {row.id} has no transcript: nothing was said in it, or its agent removed it")
+        return _read_copy(row, start)
     records = RECORDS[row.agent]
-    start = int(after or 0)
     if isinstance(records, RecordDatabase):
         turns = islice(records.turns(Path(row.home), row.id), start, start + _PART_TURNS)
         found = [_public(turn) for turn in turns]
@@ -47,7 +46,20 @@ def read(row: SessionRow, after: str) -> Transcript:
         return read_lines(records, RecordFile(transcript, row.id), file, start)
 
 
-def read_lines(records: Records, which: RecordFile, file: BinaryIO, start: int) -> Transcript:
+def _read_copy(row: SessionRow, start: int) -> Transcript:
+    if row.archive_path is None or row.archive_sha256 is None:
+        raise NotFound(f"session {row.id} has no transcript: nothing was said in it, or its agent removed it")
+    records, path = RECORDS[row.agent], Path(row.archive_path)
+    with archive.opened_transcript(path, row.archive_sha256, row.id) as file:
+        if not isinstance(records, RecordDatabase):
+            return read_lines(records, RecordFile(path, row.id), file, start)
+    raise NotFound(
+        f"the copy of session {row.id} is in {row.agent}'s own form",
+        remedy=f"`stratavore sessions export {row.id}` shows it, `stratavore resume {row.id}` puts it back",
+    )
+
+
+def read_lines(records: Records, which: RecordFile, file: IO[bytes], start: int) -> Transcript:
     """The part of a file of lines that begins at the byte `start`."""
     file.seek(start)
     reader, turns, at = records.reader(which), list[TranscriptTurn](), start
@@ -59,7 +71,7 @@ def read_lines(records: Records, which: RecordFile, file: BinaryIO, start: int) 
     return Transcript(turns=turns, next=None)
 
 
-def _lines(file: BinaryIO, start: int) -> Iterator[tuple[bytes, int]]:
+def _lines(file: IO[bytes], start: int) -> Iterator[tuple[bytes, int]]:
     """The whole lines from here on, without their ends, each with the place behind it."""
     at = start
     while line := file.readline(_LONGEST_LINE):

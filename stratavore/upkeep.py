@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import timedelta
 
-from stratavore import runner_files
+from stratavore import archiving, runner_files
 from stratavore.context import Asker, Context
 from stratavore.disk import measure
 from stratavore.model import Acknowledged, DiskUse, Pruned, Reconciled
@@ -104,4 +104,5 @@ async def _prune(context: Context, age_seconds: float, *, actor: str) -> Pruned:
         )
     ):
         removed += batch
+    freed += await archiving.prune(context)
     return Pruned(runners=len(doomed), events=removed, bytes=freed)

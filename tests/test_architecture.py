@@ -36,6 +36,7 @@ OUTSIDE: Mapping[str, tuple[str, ...]] = {
     "pythonjsonlogger": ("logs",),
     "telegram": ("channels",),
     "tomlkit": ("config",),
+    "zstandard": ("archive",),
 }
 """The rooms of each outside library. A new library is a new row."""
 

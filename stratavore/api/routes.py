@@ -40,6 +40,7 @@ VERBS: Mapping[str, Verb] = {
     "usage": usage.usage,
     "list_sessions": sessions.list_sessions,
     "get_session": sessions.get_session,
+    "archive_session": sessions.archive_session,
     "read_transcript": sessions.read_transcript,
     "list_approvals": approvals.list_approvals,
     "ask_approval": approvals.ask_approval,

@@ -1,13 +1,17 @@
 """`sessions`: the conversations of agents, wherever they were begun."""
 
-from typing import Any
+import shutil
+import sys
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from typing import IO, Any
 
 import click
 
 from stratavore.cli import humane
-from stratavore.cli.asking import read
-from stratavore.cli.options import SPAN, agent_option, json_option, project_option, session_argument
-from stratavore.cli.output import say, show_facts, show_json, show_table
+from stratavore.cli.asking import change, read
+from stratavore.cli.options import SPAN, UserPath, agent_option, json_option, project_option, session_argument
+from stratavore.cli.output import note, say, show_facts, show_json, show_table
 from stratavore.cli.sanitise import clean_lines
 
 HEADS = ("ID", "AGENT", "PROJECT", "LAST", "MESSAGES", "TOKENS", "COST", "RESUMABLE", "TITLE")
@@ -73,6 +77,33 @@ def transcript(session: str, as_json: bool) -> None:
     show_json({"turns": turns, "next": None}) if as_json else _print(turns)
 
 
+@sessions.command
+@session_argument
+@json_option
+def archive(session: str, as_json: bool) -> None:
+    """Keep a copy of what is there of a session now; each end of a runner in it does that by itself."""
+    found = change("archive_session", session=session)
+    show_json(found) if as_json else say(f"{found['id']} is kept in {found['archive_path']}")
+
+
+@sessions.command
+@session_argument
+@click.option("--output", "-o", metavar="F", type=UserPath(directories=False), help="Where to, in place of stdout.")
+def export(session: str, output: Path | None) -> None:
+    """The transcript of a session as its agent writes it, whether the agent still has it or not."""
+    found = read("get_session", session=session)
+    path = found["transcript_path"]
+    is_file = path is not None and path.endswith(".jsonl")
+    if not is_file and (path is not None or found["archive_path"] is None):
+        found = change("archive_session", session=found["id"])
+    with ExitStack() as stack:
+        source = stack.enter_context(_transcript(found, is_file=is_file))
+        out = sys.stdout.buffer if output is None else stack.enter_context(open(output, "xb"))
+        shutil.copyfileobj(source, out)
+    if output is not None:
+        note(f"{output.stat().st_size} bytes written to {output}")
+
+
 def row(session: dict[str, Any]) -> list[str]:
     """The session in a list."""
     return [
@@ -95,6 +126,15 @@ def cost(used: dict[str, Any]) -> str:
     return f"${used['cost_usd']:.2f}"
 
 
+def _transcript(session: dict[str, Any], *, is_file: bool) -> AbstractContextManager[IO[bytes]]:
+    """The agent's own file, or else the copy of it."""
+    if is_file:
+        return open(session["transcript_path"], "rb")
+    from stratavore.archive import opened_transcript
+
+    return opened_transcript(Path(session["archive_path"]), session["archive_sha256"], session["id"])
+
+
 def _facts(session: dict[str, Any]) -> list[tuple[str, str]]:
     where = "elsewhere" if session["is_foreign"] else ", ".join(session["runners"])
     return [
@@ -115,7 +155,8 @@ def _facts(session: dict[str, Any]) -> list[tuple[str, str]]:
         ("cost", cost(session)),
         ("transcript", session["transcript_path"] or "gone"),
         ("size", humane.size(session["transcript_bytes"])),
-        ("archived", "" if session["archived_at"] is None else humane.ago(session["archived_at"])),
+        ("copy", session["archive_path"] or ""),
+        ("copied", "" if session["archived_at"] is None else humane.ago(session["archived_at"])),
     ]
 
 

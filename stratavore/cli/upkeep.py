@@ -37,6 +37,7 @@ def du(as_json: bool) -> None:
         [
             ("database", humane.size(found["database_bytes"])),
             ("output", humane.size(found["output_bytes"])),
+            ("transcripts", humane.size(found["transcript_bytes"])),
             ("other", humane.size(found["other_bytes"])),
         ]
     )

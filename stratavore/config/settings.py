@@ -223,6 +223,13 @@ class Retention(Section, frozen=True, kw_only=True):
     events_rows: Annotated[int, Meta(ge=1000), says("How many events are kept at most.")] = 200_000
 
 
+class Transcripts(Section, frozen=True, kw_only=True):
+    """Copies of what was said in sessions, which outlive the agents' own clean-up."""
+
+    archive: Annotated[bool, says("Copy the transcript of a session whenever a runner leaves it.")] = True
+    keep: Annotated[Seconds, says("How long a copy is kept after the last word of its session.")] = 365 * 86400.0
+
+
 class Profile(Section, frozen=True, kw_only=True):
     """A profile makes an agent of your own out of a known one: `--agent claude-work`."""
 
@@ -261,5 +268,6 @@ class Config(Section, frozen=True, kw_only=True):
     attach: Attach = Attach()
     environment: Environment = field(default_factory=Environment)
     retention: Retention = Retention()
+    transcripts: Transcripts = Transcripts()
     agents: dict[str, Profile] = field(default_factory=dict)
     prices: dict[str, ModelPrice] = field(default_factory=dict)

@@ -72,6 +72,8 @@ class DiskUse(Public, frozen=True):
 
     database_bytes: int
     output_bytes: int
+    transcript_bytes: int
+    """Of the copies; not of what the agents have."""
     other_bytes: int
     by_runner: dict[str, int]
 

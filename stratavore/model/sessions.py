@@ -47,6 +47,9 @@ class Session(Public, frozen=True):
     transcript_path: str | None
     transcript_bytes: int | None
     archived_at: datetime | None
+    archive_path: str | None
+    archive_sha256: str | None
+    """Of what the copy is a compression of."""
     resumable: bool
     why_not: str | None
     """Why it cannot be resumed now; None if it can."""

@@ -108,6 +108,7 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "usage": (ShowUsage, Usage),
     "list_sessions": (ListSessions, list[Session]),
     "get_session": (Nothing, Session),
+    "archive_session": (Nothing, Session),
     "read_transcript": (ReadTranscript, Transcript),
     "list_approvals": (ListApprovals, list[Approval]),
     "ask_approval": (AskApproval, Held),

@@ -102,7 +102,7 @@ def test_upkeep(live: Cli, project: str) -> None:
     live("launch", project, "--name", "kept", "--", "sleep", "1000")
     live("stop", "kept")
     assert live.json("reconcile").keys() == {"examined", "changed", "lost", "adopted"}
-    assert live.json("du").keys() == {"database_bytes", "output_bytes", "other_bytes", "by_runner"}
+    assert live.json("du").keys() == {"database_bytes", "output_bytes", "transcript_bytes", "other_bytes", "by_runner"}
     assert live.json("prune", "--older-than", "0", "--dry-run")["runners"] >= 1
     live("show", "kept")
     assert "nothing was done" in live("prune", "--older-than", "0", exits=2).stderr

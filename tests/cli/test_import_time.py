@@ -74,7 +74,11 @@ def _answer(asked: Asked) -> object:
         return STATUS
     if "/usage" in asked.target:
         return {"rows": [], "total": {}}
-    return {"database_bytes": 1, "output_bytes": 1, "other_bytes": 1, "by_runner": {}} if "disk" in asked.target else []
+    return (
+        {"database_bytes": 1, "output_bytes": 1, "transcript_bytes": 1, "other_bytes": 1, "by_runner": {}}
+        if "disk" in asked.target
+        else []
+    )
 
 
 def _loaded(cli: Cli, argv: list[str]) -> set[str]:

@@ -48,6 +48,7 @@ CREATE TABLE sessions (
     archive_path     TEXT,
     archive_sha256   TEXT,              -- of what was compressed
     archived_at      TEXT,
+    examined_at      TEXT,              -- the end at which it was last copied, or found to have nothing to be copied
     UNIQUE (agent, id),
     CHECK ((archive_path IS NULL) = (archived_at IS NULL)),
     CHECK ((archive_path IS NULL) = (archive_sha256 IS NULL))
@@ -56,6 +57,8 @@ CREATE TABLE sessions (
 CREATE INDEX sessions_id ON sessions (id);
 CREATE INDEX sessions_project ON sessions (project_id);
 CREATE INDEX sessions_last ON sessions (last_message_at);
+CREATE INDEX sessions_unexamined ON sessions (ended_at)
+    WHERE is_foreign = 0 AND ended_at IS NOT NULL AND (examined_at IS NULL OR examined_at < ended_at);
 
 -- Which run was in which conversation, and when. An open row is the lease: one writer per conversation.
 -- Rows outlive their runners: what a removed runner spent is still its own.

@@ -1,0 +1,274 @@
+"""Copies of transcripts: made at each end, put back where they have gone, and never over anything."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from stratavore import archive, archiving
+from stratavore.archive import Subject
+from stratavore.archiving import Archiving
+from stratavore.errors import NotFound, StorageFailed
+from stratavore.store import archives
+from tests.house import House, living, quick
+from tests.test_verbs_sessions import FOREIGN, WAITS, heard_of, launch, say, session, stop
+
+ID = "0f0e1de9-0000-4000-8000-00000000000a"
+
+
+@pytest.fixture
+def subject(tmp_path: Path) -> Subject:
+    """A conversation of Claude's, with a sub-agent's file."""
+    home = tmp_path / "claude"
+    main = home / "projects" / "p" / f"{ID}.jsonl"
+    below = home / "projects" / "p" / ID / "subagents" / "agent-1.jsonl"
+    for path, text in ((main, "main\n" * 1000), (below, "below\n")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        os.utime(path, (1_900_000_000, 1_900_000_000))
+    return Subject("claude", ID, home, "/", {}, ("claude",))
+
+
+def files(subject: Subject) -> list[Path]:
+    return sorted(path for path in subject.home.rglob("*") if path.is_file())
+
+
+def test_what_was_copied_is_put_back_as_it_was(subject: Subject, tmp_path: Path) -> None:
+    before = {path: (path.read_text(), int(path.stat().st_mtime)) for path in files(subject)}
+    copied = archive.store(tmp_path / "copies", subject)
+    assert copied is not None
+    assert (copied.transcript_bytes, stat.S_IMODE(copied.path.stat().st_mode)) == (5000, 0o600)
+    assert copied.path.stat().st_size < 1000
+    for path in before:
+        path.unlink()
+    assert sorted(archive.restore(copied.path, copied.sha256, subject)) == sorted(before)
+    assert {path: (path.read_text(), int(path.stat().st_mtime)) for path in files(subject)} == before
+
+
+def test_nothing_that_is_there_is_overwritten(subject: Subject, tmp_path: Path) -> None:
+    copied = archive.store(tmp_path / "copies", subject)
+    assert copied is not None
+    main = subject.home / "projects" / "p" / f"{ID}.jsonl"
+    main.write_text("more than before\n")
+    assert archive.restore(copied.path, copied.sha256, subject) == []
+    assert main.read_text() == "more than before\n"
+
+
+def test_a_copy_that_holds_more_is_kept(subject: Subject, tmp_path: Path) -> None:
+    first = archive.store(tmp_path / "copies", subject)
+    (subject.home / "projects" / "p" / f"{ID}.jsonl").write_text("less\n")
+    assert first is not None
+    assert archive.store(tmp_path / "copies", subject, at_least=first.transcript_bytes) is None
+    with archive.opened_transcript(first.path, first.sha256, ID) as content:
+        assert content.read() == b"main\n" * 1000
+
+
+def test_a_link_in_place_of_a_file_is_not_copied(subject: Subject, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    below = subject.home / "projects" / "p" / ID / "subagents" / "agent-2.jsonl"
+    below.symlink_to(secret)
+    copied = archive.store(tmp_path / "copies", subject)
+    assert copied is not None
+    below.unlink()
+    for path in files(subject):
+        path.unlink()
+    archive.restore(copied.path, copied.sha256, subject)
+    assert not below.exists()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "gone"])
+def test_a_damaged_copy_puts_nothing_back(subject: Subject, tmp_path: Path, damage: str) -> None:
+    copied = archive.store(tmp_path / "copies", subject)
+    assert copied is not None
+    content = bytearray(copied.path.read_bytes())
+    if damage == "gone":
+        copied.path.unlink()
+    else:
+        content[len(content) // 2] ^= 0xFF
+        copied.path.write_bytes(content if damage == "flipped" else content[: len(content) // 2])
+    for path in files(subject):
+        path.unlink()
+    with pytest.raises(StorageFailed):
+        archive.restore(copied.path, copied.sha256, subject)
+    assert files(subject) == []
+
+
+def test_a_copy_that_is_cut_short_leaves_the_older_one(subject: Subject, tmp_path: Path) -> None:
+    """The disk is full, in the place where a copy is made."""
+    first = archive.store(tmp_path / "copies", subject)
+    assert first is not None
+    code = """
+        import os, resource, sys
+        from pathlib import Path
+        from stratavore import archive
+        from stratavore.archive import Subject
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+        import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        archive.store(Path(sys.argv[1]), Subject("claude", sys.argv[2], Path(sys.argv[3]), "/", {}, ("claude",)))
+    """
+    argv = [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "copies"), ID, str(subject.home)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert "File too large" in done.stderr
+    assert [path.name for path in (tmp_path / "copies").iterdir()] == [first.path.name]
+    archive.restore(first.path, first.sha256, subject)
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    profiles = {"claude": {"argv": WAITS, "home": str(tmp_path / "claude")}}
+    async with living(tmp_path / "state", quick(agents=profiles, transcripts={"archive": False})) as house:
+        await house.project("p", max_runners=20)
+        yield house
+
+
+async def test_each_end_of_a_session_of_ours_is_copied_once(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    archiving_ = Archiving(house.context)
+    assert await archiving_.copy_due() == 0, "it lives"
+    await stop(house, runner)
+    assert (await archiving_.copy_due(), await archiving_.copy_due()) == (1, 0)
+    found = await session(house, runner.session_id)
+    assert found.archive_path is not None
+    assert found.transcript_bytes == path.stat().st_size
+    assert "session.archived" in house.told(runner.session_id or "")
+
+    await house.ask("restart_runners", runner.id)
+    await house.reaches(runner.id, "running", run=2)
+    path.write_text(path.read_text() * 2)
+    await stop(house, runner)
+    assert await archiving_.copy_due() == 1
+    assert (await session(house, runner.session_id)).transcript_bytes == path.stat().st_size
+
+
+async def test_an_end_without_a_word_is_looked_at_once(house: House) -> None:
+    runner = await launch(house)
+    await stop(house, runner)
+    archiving_ = Archiving(house.context)
+    assert (await archiving_.copy_due(), await archiving_.copy_due()) == (1, 0)
+    assert (await session(house, runner.session_id)).archive_path is None
+
+
+async def test_a_transcript_that_has_gone_is_put_back_before_it_is_resumed(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    content = path.read_text()
+    await stop(house, runner)
+    await Archiving(house.context).copy_due()
+    path.unlink()
+    found = await session(house, runner.session_id)
+    assert (found.resumable, found.transcript_path) == (True, None)
+    assert [turn.text for turn in (await house.ask("read_transcript", found.id)).turns] == ["hello"]
+
+    again = await launch(house, resume=runner.session_id)
+    assert "--resume" in again.argv
+    assert path.read_text() == content
+    assert "session.restored" in house.told(found.id)
+
+
+async def test_a_restart_puts_it_back_too(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    await stop(house, runner)
+    await Archiving(house.context).copy_due()
+    path.unlink()
+    await house.ask("restart_runners", runner.id)
+    again = await house.reaches(runner.id, "running", run=2)
+    assert "--resume" in again.argv
+    assert path.exists()
+
+
+async def test_a_dry_run_puts_nothing_back(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    await stop(house, runner)
+    await Archiving(house.context).copy_due()
+    path.unlink()
+    await house.plan("p", resume=runner.session_id)
+    assert not path.exists()
+
+
+async def test_a_damaged_copy_refuses_the_resume_instead_of_beginning_anew(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    await stop(house, runner)
+    await Archiving(house.context).copy_due()
+    path.unlink()
+    copy = Path((await session(house, runner.session_id)).archive_path or "")
+    copy.write_bytes(b"nonsense")
+    with pytest.raises(StorageFailed, match="damaged"):
+        await launch(house, resume=runner.session_id)
+    await house.ask("restart_runners", runner.id)
+    assert "damaged" in ((await house.ended(runner.id)).end_detail or "")
+
+
+async def test_a_person_has_a_foreign_session_copied(house: House) -> None:
+    await heard_of(house, FOREIGN)
+    assert await Archiving(house.context).copy_due() == 0, "not by itself"
+    found = await house.ask("archive_session", FOREIGN)
+    assert found.archive_path is not None
+    say(house, FOREIGN).unlink()
+    await house.wish("UPDATE sessions SET archive_path = NULL, archive_sha256 = NULL, archived_at = NULL")
+    with pytest.raises(NotFound, match="nothing to be copied"):
+        await house.ask("archive_session", FOREIGN)
+
+
+async def test_old_copies_are_pruned_but_not_those_of_the_living(house: House) -> None:
+    old, living_one = await launch(house), await launch(house)
+    for runner in (old, living_one):
+        say(house, runner.session_id)
+        await house.ask("archive_session", runner.session_id or "")
+    assert (await house.ask("disk_use")).transcript_bytes > 0
+    await stop(house, old)
+    some_day = house.context.clock.now() + timedelta(days=400)
+    assert len(archives.list_old(house.context.rows, before=some_day)) == 1
+    assert await archiving.prune(house.context) == 0
+    assert house.config.transcripts.keep == timedelta(days=365).total_seconds()
+    long_ago = "2001-01-01T00:00:00.000Z"
+    await house.wish("UPDATE sessions SET archived_at = ?1, ended_at = ?1 WHERE id = ?2", long_ago, old.session_id)
+    path = Path((await session(house, old.session_id)).archive_path or "")
+    assert (await house.ask("prune")).bytes > 0
+    assert not path.exists()
+    assert (await session(house, old.session_id)).archive_path is None
+    assert (await session(house, living_one.session_id)).archive_path is not None
+
+
+OPENCODE = """#!{python}
+import json, sqlite3, sys
+database = sqlite3.connect({database!r})
+if sys.argv[1] == "export":
+    [(title,)] = database.execute("SELECT title FROM session WHERE id = ?", (sys.argv[2],))
+    print(json.dumps({{"info": {{"id": sys.argv[2], "title": title}}}}))
+else:
+    told = json.load(open(sys.argv[2]))["info"]
+    database.execute("INSERT INTO session VALUES (?, ?)", (told["id"], told["title"]))
+    database.commit()
+"""
+
+
+def test_what_opencode_exports_is_kept_and_imported_again(tmp_path: Path) -> None:
+    home, program = tmp_path / "opencode", tmp_path / "program"
+    home.mkdir()
+    program.write_text(OPENCODE.format(python=sys.executable, database=str(home / "opencode.db")))
+    program.chmod(0o755)
+    with closing(sqlite3.connect(home / "opencode.db")) as database:
+        database.execute("CREATE TABLE session (id, title)")
+        database.execute("INSERT INTO session VALUES ('ses_1', 'a title')")
+        database.commit()
+        subject = Subject("opencode", "ses_1", home, None, dict(os.environ), (str(program),))
+        copied = archive.store(tmp_path / "copies", subject)
+        assert copied is not None
+        assert archive.restore(copied.path, copied.sha256, subject) == []
+        database.execute("DELETE FROM session")
+        database.commit()
+        assert archive.restore(copied.path, copied.sha256, subject) == [home / "opencode.db"]
+        assert database.execute("SELECT id, title FROM session").fetchall() == [("ses_1", "a title")]
