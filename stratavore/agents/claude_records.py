@@ -197,7 +197,7 @@ class _Reader:
             is_message=self._is_new(message.id),
             parent_id=self._parent(said),
             activity=Activity.IDLE if is_over else Activity.WORKING,
-            said=message.stop_reason or "",
+            said=decoding.title(message.stop_reason) or "",
         )
 
     def _failed(self, said: _Line, session_id: str, at: datetime) -> Iterator[Fact]:

@@ -181,9 +181,13 @@ class _Reader:
             return
         title = None if self._kept.is_titled else decoding.title(text)
         self._kept.is_titled = self._kept.is_titled or title is not None
-        is_message = bool(text) and (said.id is None or self._is_new(said.id))
         yield Note(
-            session_id=owner, at=at, title=title, is_message=is_message, activity=Activity.WORKING, said="prompt"
+            session_id=owner,
+            at=at,
+            title=title,
+            is_message=bool(text) and (said.id is None or self._is_new(said.id)),
+            activity=Activity.WORKING,
+            said="prompt" if text else "tool result",
         )
 
     def _notice(self, said: _Line) -> Iterator[Fact]:

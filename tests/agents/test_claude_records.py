@@ -140,6 +140,12 @@ def test_a_line_tells_what_the_agent_does_from_there_on(
     assert any(note.is_message for note in notes) == is_message
 
 
+def test_words_that_go_on_and_on_are_cut() -> None:
+    told = claude(answer(message={"stop_reason": "x" * 10_000}))
+    assert [note.said for note in told.notes] == ["x" * 200]
+    assert list(told.calls) == ["msg_1"]
+
+
 def error(text: str, **fields: Any) -> JSON:
     content = {"content": [{"type": "text", "text": text}], "model": "<synthetic>", "usage": {"input_tokens": 0}}
     return answer(message=content, isApiErrorMessage=True, **fields)

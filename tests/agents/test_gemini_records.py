@@ -81,6 +81,7 @@ def test_whether_a_turn_is_over_is_not_known() -> None:
         Activity.IDLE,
     ]
     assert told.messages(S) == 2
+    assert [note.said for note in told.notes] == ["prompt", "answer", "tool result", "tool result", "[API Error: 500]"]
 
 
 def test_a_used_up_quota_is_a_limit() -> None:
