@@ -14,7 +14,8 @@ from stratavore.agents import Agent, Profile, named_model
 from stratavore.clock import iso
 from stratavore.config import Config
 from stratavore.errors import BudgetExceeded, UnpricedModel
-from stratavore.store import budget_rows, reservations
+from stratavore.store import allowances, budget_rows, reservations
+from stratavore.store.allowances import Account
 from stratavore.store.budget_rows import BudgetRow
 from stratavore.store.database import Rows, Tx
 from stratavore.store.reservations import Estimate, Grant
@@ -26,13 +27,15 @@ NANO = 10**9
 class Wish(NamedTuple):
     """What is asked for: runs of an agent in a project, and what is known of them beforehand.
 
-    `expected` is None where nobody tells what it uses; `unpriced` is its model, if that is known and has no price.
+    `expected` is None where nobody tells what it uses; `unpriced` is its model, if that is known and has no price;
+    `account` is whose allowance it uses, if that is known.
     """
 
     project_id: int
     runner_id: str | None
     expected: Estimate | None
     unpriced: str | None = None
+    account: Account | None = None
 
 
 def wish(
@@ -46,6 +49,7 @@ def wish(
     extra: Sequence[str] = (),
     allow_unpriced: bool = False,
     own: Estimate | None = None,
+    account: Account | None = None,
     now: datetime,
 ) -> Wish:
     """What a run of that agent (its name, itself, its profile) asks for; `own` is all it may use (0: no limit).
@@ -57,16 +61,17 @@ def wish(
         return Wish(project_id, runner_id, None)
     model = None if allow_unpriced else named_model(kind, profile, extra)
     is_unpriced = model is not None and not has_price(model, iso(now))
-    return Wish(project_id, runner_id, _expected(rows, config, project_id, name, own), model if is_unpriced else None)
+    expected = _expected(rows, config, project_id, name, own)
+    return Wish(project_id, runner_id, expected, model if is_unpriced else None, account)
 
 
 def find_refusal(rows: Rows, asked: Wish, *, now: datetime, beside: str = "") -> BudgetExceeded | None:
     """Why `grant` would refuse one run now, if it would; the run `beside` gives its place up for it."""
     bounding = _bounding(rows, asked)
     try:
-        _refuse_unpriced(bounding, asked)
+        _refuse_unbounded(rows, bounding, asked, now=now)
         if asked.expected is not None:
-            reservations.check(rows, bounding, asked.expected, now=now, beside=beside)
+            reservations.check(rows, _counted(bounding), asked.expected, now=now, beside=beside)
     except BudgetExceeded as refusal:
         return refusal
     return None
@@ -79,10 +84,10 @@ def grant(tx: Tx, asked: Wish, *, count: int = 1, partial: bool = False, now: da
         BudgetExceeded: a budget has no room for it, or cannot bound it.
     """
     bounding = _bounding(tx, asked)
-    _refuse_unpriced(bounding, asked)
+    _refuse_unbounded(tx, bounding, asked, now=now)
     if asked.expected is None:
         return Grant(count, ())
-    return reservations.admit(tx, bounding, asked.expected, count=count, partial=partial, now=now)
+    return reservations.admit(tx, _counted(bounding), asked.expected, count=count, partial=partial, now=now)
 
 
 def nano(usd: float) -> int:
@@ -92,7 +97,18 @@ def nano(usd: float) -> int:
 
 def _bounding(rows: Rows, asked: Wish) -> list[BudgetRow]:
     runners = [] if asked.runner_id is None else [asked.runner_id]
-    return [each for each in budget_rows.find_bounding(rows, [asked.project_id], runners) if each.unit != "percent"]
+    return budget_rows.find_bounding(rows, [asked.project_id], runners)
+
+
+def _counted(bounding: Sequence[BudgetRow]) -> list[BudgetRow]:
+    """Those in which room can be held."""
+    return [each for each in bounding if each.unit != "percent"]
+
+
+def _refuse_unbounded(rows: Rows, bounding: Sequence[BudgetRow], asked: Wish, *, now: datetime) -> None:
+    """Refuse what no reservation could bound: a model without a price, an account that has used its window."""
+    _refuse_unpriced(bounding, asked)
+    allowances.refuse_used_up(rows, bounding, asked.account, now=now)
 
 
 def _refuse_unpriced(bounding: Sequence[BudgetRow], asked: Wish) -> None:

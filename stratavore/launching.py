@@ -8,7 +8,7 @@ Rule 3: the environment is filtered here, once, whoever brought it.
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from msgspec import structs
 
 from stratavore import admission, runner_files, writers
 from stratavore.admission import Wish
-from stratavore.agents import Agent, Profile, Start, find_program, first_on_path, resolve
+from stratavore.agents import RECORDS, Agent, Profile, Start, account_home, find_program, first_on_path, resolve
 from stratavore.archiving import restore_if_gone
 from stratavore.clock import iso, new_runner_id
 from stratavore.context import Asker, Context
@@ -30,6 +30,7 @@ from stratavore.resuming import Conversations, Source, choose
 from stratavore.shims import ZygoteFailed
 from stratavore.spawning import has_price
 from stratavore.store import budgets, events, projects, reservations, runners, runs
+from stratavore.store.allowances import Account
 from stratavore.store.database import Tx
 from stratavore.store.faults import explain
 from stratavore.store.reservations import Estimate
@@ -63,7 +64,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
             f"the program {plan.program or plan.argv[0]!r} of agent {name} is not on the PATH",
             remedy=agent.remedy,
         )
-    asked = _wish(context, asker, request, (name, agent, profile))
+    asked = _wish(context, asker, request, (name, agent, profile), environment)
     refusal = admission.find_refusal(context.rows, asked, now=context.clock.now())
     if request.dry_run:
         shown = masked({**environment, **plan.env})
@@ -191,7 +192,13 @@ async def _company(context: Context, agent_name: str, cwd: str, launched: list[s
     return [f"{', '.join(others)} {'works' if len(others) == 1 else 'work'} in {cwd} too"] if others else []
 
 
-def _wish(context: Context, asker: Asker, request: Launch, agent: tuple[str, Agent, Profile]) -> Wish:
+def _wish(
+    context: Context,
+    asker: Asker,
+    request: Launch,
+    agent: tuple[str, Agent, Profile],
+    environment: Mapping[str, str],
+) -> Wish:
     if request.allow_unpriced and asker.runner is not None:
         raise Forbidden("a model without a price was allowed from inside a runner", remedy="ask from outside of it")
     own = Estimate(request.budget_tokens or 0, admission.nano(request.budget_usd or 0))
@@ -204,8 +211,14 @@ def _wish(context: Context, asker: Asker, request: Launch, agent: tuple[str, Age
         extra=request.argv,
         allow_unpriced=request.allow_unpriced,
         own=own,
+        account=_account(agent, environment),
         now=context.clock.now(),
     )
+
+
+def _account(agent: tuple[str, Agent, Profile], environment: Mapping[str, str]) -> Account | None:
+    _, kind, profile = agent
+    return (kind.name, str(account_home(kind.name, environment, profile))) if kind.name in RECORDS else None
 
 
 def _bound_each(

@@ -31,7 +31,7 @@ from stratavore.remnants import SharedScan, end_processes
 from stratavore.runner_files import read_environment, write_files
 from stratavore.shim.client import MARKER, Refused
 from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
-from stratavore.store import reservations, runs, supervision
+from stratavore.store import reservations, runs, sessions, supervision
 from stratavore.store.database import Rows
 from stratavore.store.supervision import Recipe, Supervised
 
@@ -185,6 +185,7 @@ def wish_of(config: Config, rows: Rows, runner_id: str, *, now: datetime) -> Wis
         extra=recipe.extra_argv,
         allow_unpriced=recipe.allow_unpriced,
         own=reservations.own_limits(rows, runner_id),
+        account=sessions.account_of(rows, runner_id),
         now=now,
     )
 

@@ -228,7 +228,7 @@ class Ingest:
         for piece in posted.pieces:
             if piece.notes:
                 self._on_notes(piece.now.agent, Path(piece.now.home), piece.notes)
-        if posted.charges:
+        if posted.charges or any(piece.windows for piece in posted.pieces):
             self._on_charged()
 
     async def _beside(self, work: Callable[[], T]) -> T:

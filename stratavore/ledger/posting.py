@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from stratavore.agents.records import Note
 from stratavore.ledger.reading import Piece
-from stratavore.store import budgets, events, sessions, tails, usage, windows
+from stratavore.store import allowances, budgets, events, sessions, tails, usage, windows
 from stratavore.store.database import Tx
 from stratavore.store.usage import Charge, Prices, Source
 
@@ -45,6 +45,8 @@ def post(tx: Tx, pieces: Sequence[Piece], price: Prices, *, now: datetime) -> Po
         if piece.now.skipped_bytes and not piece.was.skipped_bytes:
             _tell_of_bound(tx, piece, now)
     budgets.charge(tx, charges, now=now)
+    if any(piece.windows for piece in booked):
+        allowances.note(tx, now=now)
     return Posted(booked, passed_over, frozenset(numbers), charges)
 
 

@@ -5,7 +5,7 @@ is told once.
 Rule 2: whoever changes one tells it in the same transaction.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -92,6 +92,19 @@ SELECT r.id AS runner_id, 'unpriced' AS kind, r.agent, {_NAMED}, 'nano_usd' AS u
   JOIN runner_usage AS c ON c.runner_id = r.id AND c.unpriced_calls > 0
  WHERE b.limit_nano_usd IS NOT NULL AND b.on_exceeded <> 'warn' AND r.allow_unpriced = 0
 """
+_ALLOWANCE = f"""
+SELECT r.id AS runner_id, 'exceeded' AS kind, r.agent, {_NAMED}, 'percent' AS unit, w.used_percent AS used,
+       b.limit_percent + COALESCE(p.extra_percent, 0) AS "limit", w.resets_at, b.on_exceeded, NULL AS model
+  FROM budgets AS b
+  JOIN account_windows AS w ON w.name = b.period AND CASE WHEN w.resets_at IS NOT NULL THEN w.resets_at > :now
+       ELSE w.at > CASE b.period WHEN '5h' THEN :five_hours_ago ELSE :seven_days_ago END END
+  LEFT JOIN budget_periods AS p ON p.budget_id = b.id AND p.starts_at <= :now AND p.ends_at > :now
+{_OF_BUDGET}
+ WHERE b.limit_percent IS NOT NULL AND b.on_exceeded <> 'warn'
+   AND w.used_percent >= b.limit_percent + COALESCE(p.extra_percent, 0)
+   AND EXISTS (SELECT 1 FROM session_runs AS e JOIN sessions AS s ON s.number = e.session
+                WHERE e.run_key = n.key AND s.agent = w.agent AND s.home = w.home)
+"""
 _TURNS = """
 SELECT r.id AS runner_id, 'turns' AS kind, r.agent, NULL AS budget_id, 'runner' AS scope, r.name, 'run' AS period,
        'turns' AS unit, COUNT(*) AS used, r.max_turns AS "limit", NULL AS resets_at, r.on_exceeded, NULL AS model
@@ -105,7 +118,9 @@ SELECT r.id AS runner_id, 'turns' AS kind, r.agent, NULL AS budget_id, 'runner' 
 def list_excesses(rows: Rows, *, now: datetime) -> list[Excess]:
     """Why living runners should not go on, by what is booked: each budget and limit that says so, for each of them."""
     moment = {"now": iso(now)}
+    since = {"five_hours_ago": iso(now - timedelta(hours=5)), "seven_days_ago": iso(now - timedelta(days=7))}
     found = [*rows.all(_EXCEEDED, moment), *rows.all(_UNPRICED, moment), *rows.all(_TURNS)]
+    found += rows.all(_ALLOWANCE, {**moment, **since})
     return [load(Excess, row) for row in found if row["kind"] != "unpriced" or row["model"] is not None]
 
 

@@ -109,7 +109,7 @@ def period_at(rows: Rows, budget: BudgetRow, at: datetime) -> Row | None:
         "SELECT * FROM budget_periods WHERE budget_id = ? AND starts_at <= ? ORDER BY starts_at DESC LIMIT 1",
         (budget.id, moment),
     )
-    if budget.period not in CALENDAR:
+    if budget.period is BudgetPeriod.RUN:
         return row or rows.one_or_none(
             "SELECT * FROM budget_periods WHERE budget_id = ? ORDER BY starts_at LIMIT 1", (budget.id,)
         )

@@ -13,7 +13,7 @@ from typing import Any
 from stratavore.clock import iso
 from stratavore.errors import NotFound
 from stratavore.model import Budget, BudgetHistory, BudgetPeriod, BudgetScope, OnExceeded
-from stratavore.store import budget_rows, events, reservations
+from stratavore.store import allowances, budget_rows, events, reservations
 from stratavore.store.budget_rows import BudgetRow
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.reservations import Estimate
@@ -145,7 +145,9 @@ def put(tx: Tx, columns: dict[str, Any], *, actor: str, now: datetime) -> int:
     budget = get(tx, int(known))
     told = {**budget.told(), "limit": budget.limit, "warn": budget.warn, "on_exceeded": budget.on_exceeded.value}
     events.append(tx, "budget.set", str(budget.id), told, actor=actor, now=now)
-    if budget.unit != "percent":
+    if budget.unit == "percent":
+        allowances.mark(tx, budget, now=now)
+    else:
         starts_at = reservations.open_present(tx, budget, now=now)
         _recount(tx, budget, budget_rows.get_period(tx, budget.id, starts_at), now)
         budget_rows.mark(tx, budget, starts_at, now=now)
@@ -171,13 +173,17 @@ def remove(tx: Tx, budget_id: int, *, actor: str, now: datetime) -> None:
 def extend(tx: Tx, budget_id: int, by: float, *, actor: str, now: datetime) -> None:
     """Raise the limit by so much of its unit, for its present period only; raises NotFound."""
     budget = get(tx, budget_id)
-    starts_at = reservations.open_present(tx, budget, now=now)
+    room = allowances if budget.unit == "percent" else reservations
+    starts_at = room.open_present(tx, budget, now=now)
     extra = f"extra_{budget.unit}"
     tx.execute(
         f"UPDATE budget_periods SET {extra} = {extra} + ? WHERE budget_id = ? AND starts_at = ?",
         (by, budget_id, starts_at),
     )
-    budget_rows.mark(tx, budget, starts_at, now=now)
+    if budget.unit == "percent":
+        allowances.mark(tx, budget, now=now)
+    else:
+        budget_rows.mark(tx, budget, starts_at, now=now)
     events.append(tx, "budget.extended", str(budget_id), {**budget.told(), "by": by}, actor=actor, now=now)
 
 
@@ -236,7 +242,8 @@ def _shown(rows: Rows, budget: BudgetRow, unmetered: Collection[str], now: datet
         (budget.id,),
     )
     unit, limit = budget.unit, budget_rows.limit_in(budget, period)
-    used = period.get(f"used_{unit}", 0)
+    window = allowances.fullest(rows, budget, now=now) if unit == "percent" else None
+    used = period[f"used_{unit}"] if unit != "percent" else 0.0 if window is None else window.used_percent
     return Budget(
         id=budget.id,
         scope=budget.scope,
@@ -247,11 +254,11 @@ def _shown(rows: Rows, budget: BudgetRow, unmetered: Collection[str], now: datet
         limit_percent=limit if unit == "percent" else None,
         used_tokens=period["used_tokens"],
         used_usd=period["used_nano_usd"] / 1e9,
-        used_percent=None,
+        used_percent=window and window.used_percent,
         reserved_tokens=held["tokens"],
         reserved_usd=held["nano_usd"] / 1e9,
         starts_at=datetime.fromisoformat(period["starts_at"]),
-        resets_at=_moment(period["ends_at"]),
+        resets_at=_moment(period["ends_at"] if window is None else window.resets_at),
         warn=budget.warn,
         warned=[share for share in budget.warn if used * 100 >= share * limit],
         on_exceeded=budget.on_exceeded,

@@ -107,6 +107,16 @@ def holder(rows: Rows, number: int) -> Holder | None:
     return None if row is None else Holder(row["run_key"], row["runner_id"], row["name"])
 
 
+def account_of(rows: Rows, runner_id: str) -> tuple[str, str] | None:
+    """The kind of agent and the account directory of the conversation that the runner was in last, if it was in any."""
+    found = rows.tuples(
+        "SELECT s.agent, s.home FROM session_runs AS e JOIN sessions AS s ON s.number = e.session"
+        " WHERE e.runner_id = ? ORDER BY e.from_at DESC LIMIT 1",
+        (runner_id,),
+    )
+    return (str(found[0][0]), str(found[0][1])) if found else None
+
+
 def enter(
     tx: Tx,
     agent: str,
