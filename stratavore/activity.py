@@ -166,6 +166,12 @@ class Board:
         case.limited_at, case.limit_resets_at = min(limit.at, self._now()), limit.resets_at or case.limit_resets_at
         self._open.add(runner_id)
 
+    def limit_again(self, runner_id: str, resets_at: datetime) -> None:
+        """It was not told to go on: that is tried again then, unless it works."""
+        if case := self._cases.get(runner_id):
+            case.limited_at, case.limit_resets_at = self._now(), resets_at
+            self._open.add(runner_id)
+
     def unlimited(self, runner_id: str) -> None:
         """What the limit was waited for has been done."""
         if case := self._cases.get(runner_id):

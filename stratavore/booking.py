@@ -16,7 +16,7 @@ from stratavore.clock import from_unix_ms, iso
 from stratavore.errors import BudgetExceeded, NotFound
 from stratavore.label import Label, Process
 from stratavore.lifecycle import FINAL, Cause, State
-from stratavore.model import Desired, EndReason, OnQuota
+from stratavore.model import Desired, EndReason, OnQuota, RestartPolicy
 from stratavore.restart import Again, Over, Pace, after_end
 from stratavore.shim.client import ExitRecord
 from stratavore.store import blocks, events, projects, reservations, runners, runs, samples, sessions, supervision
@@ -56,6 +56,8 @@ class End(NamedTuple):
     last_line: str | None
     conversation: sessions.Conversation | None = None
     """The conversation that the run turned out to have been in."""
+    limit_resets_at: datetime | None = None
+    """When the provider of its model goes on, if its last words say that."""
 
 
 def book_spawned(tx: Tx, key: str, process: Process, moment: Moment) -> None:
@@ -302,6 +304,7 @@ class _Over(NamedTuple):
     cause: Cause
     lasted_seconds: float
     facts: dict[str, Any]
+    limit_resets_at: datetime | None = None
 
 
 def _brought_up(tx: Tx, end: End, run: RunRow | None, moment: Moment) -> RunRow | None:
@@ -338,18 +341,19 @@ def _over(run: RunRow, end: End) -> _Over:
         "max_rss_bytes": record.max_rss_bytes,
     }
     cause = Cause.SUCCEEDED if end.good else Cause.CRASHED
-    return _Over(run, cause, (record.ended_at - record.started_at) / 1000, facts)
+    return _Over(run, cause, (record.ended_at - record.started_at) / 1000, facts, end.limit_resets_at)
 
 
 def _finish_all(tx: Tx, over: Sequence[_Over], moment: Moment, pace: Pace) -> list[str]:
     """End the runs and settle what follows; returns the ids of the runners of which another run does."""
-    changes = [runs.Change(run, cause, run.stop_by or ACTOR, facts) for run, cause, _, facts in over]
+    changes = [runs.Change(run, cause, run.stop_by or ACTOR, facts) for run, cause, _, facts, _ in over]
     ended = runs.advance_all(tx, changes, now=moment.now)
     sessions.leave_all(tx, {each.run.key: each.facts.get("ended_at", moment.now) for each in over})
     follows, tired = dict[str, bool](), list[events.Fact]()  # of two runs of one runner the later one decides
-    for number, ((run, _, lasted_seconds, _), now_ended) in enumerate(zip(over, ended, strict=True)):
-        chance = (moment.chance + number * _SPREAD) % 1
-        match after_end(run, now_ended.state, lasted_seconds=lasted_seconds, pace=pace, chance=chance):
+    for number, (each, now_ended) in enumerate(zip(over, ended, strict=True)):
+        run, chance = each.run, (moment.chance + number * _SPREAD) % 1
+        limit, lasted = _limit_seconds(tx, each, moment), each.lasted_seconds
+        match after_end(run, now_ended.state, lasted_seconds=lasted, pace=pace, chance=chance, limit_seconds=limit):
             case Over(gave_up):
                 follows[run.runner_id] = False
                 if gave_up:
@@ -371,6 +375,16 @@ def _finish_all(tx: Tx, over: Sequence[_Over], moment: Moment, pace: Pace) -> li
     runners.settle_all(tx, [runner_id for runner_id, another in follows.items() if not another])
     events.append_all(tx, tired, now=moment.now)
     return [runner_id for runner_id, another in follows.items() if another]
+
+
+def _limit_seconds(tx: Tx, over: _Over, moment: Moment) -> float | None:
+    """How long the provider of its model still refuses; None if nobody said so of this run."""
+    if over.run.restart_policy is not RestartPolicy.ON_LIMIT_RESET:
+        return None
+    at = over.limit_resets_at or samples.limit_of(tx, over.run.runner_id)
+    if at is None or at < over.run.created_at:
+        return None
+    return max(0.0, (at - moment.now).total_seconds())
 
 
 def _why(run: RunRow, end: End) -> tuple[EndReason, str]:

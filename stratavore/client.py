@@ -115,6 +115,7 @@ class Client:
         project: str | None = None,
         state: model.RunnerState | None = None,
         all: bool = False,
+        waiting: bool = False,
         until: str | None = None,
         wait_seconds: float = 0,
         limit: int = 10_000,
@@ -126,6 +127,7 @@ class Client:
             project=project,
             state=state,
             all=all,
+            waiting=waiting,
             until=until,
             wait_seconds=wait_seconds,
             limit=limit,
@@ -226,10 +228,15 @@ class Client:
         return cast("list[model.Runner]", self._ask("unpause_runners", runner=runner, project=project))
 
     def restart_runners(
-        self, runner: str, *, project: str | None = None, grace_seconds: float | None = None
+        self,
+        runner: str,
+        *,
+        project: str | None = None,
+        grace_seconds: float | None = None,
+        only_idle: bool = False,
     ) -> list[model.Runner]:
-        answer = self._ask("restart_runners", runner=runner, project=project, grace_seconds=grace_seconds)
-        return cast("list[model.Runner]", answer)
+        fields = {"project": project, "grace_seconds": grace_seconds, "only_idle": only_idle}
+        return cast("list[model.Runner]", self._ask("restart_runners", runner=runner, **fields))
 
     def send_input(
         self, runner: str, *, text: str | None = None, keys: list[str] | tuple[()] = (), submit: bool = True

@@ -28,6 +28,7 @@ from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
 from stratavore.context import Context, Holds, Ledger, News
+from stratavore.continuing import Continuing
 from stratavore.enforcement import Enforcement
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
 from stratavore.executable import daemon_command
@@ -205,6 +206,7 @@ async def build(
             ingest.run(),
             Archiving(context).run(),
             requests.run(),
+            Continuing(context).run(),
             Watching(context, on_told=[lambda runner_id, told: ingest.poke(runner_id), requests.told]).run(),
             _every(config.supervision.reconcile_interval, supervisor.reconcile),
             _whenever(daemon.recovered, supervisor.reconcile),

@@ -10,16 +10,19 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from stratavore import booking, conversation, process
 from stratavore.agents import NamedProfile, Step, resolve_or_shell
+from stratavore.agents.limits import resets_at
+from stratavore.clock import from_unix_ms
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
 from stratavore.label import Label
 from stratavore.lifecycle import FINAL
-from stratavore.model import EndReason, ShimId
+from stratavore.model import EndReason, RestartPolicy, ShimId
 from stratavore.process import Identity
 from stratavore.remnants import SharedScan, end_processes
 from stratavore.shim.client import ExitRecord
@@ -154,12 +157,14 @@ class Ending:
         label = Label.read(record.label)
         tail = read_tail(self._context.paths.run_log(label.shim, record.key)) if record.output_bytes else b""
         killed_by_kernel = record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
+        good = self._is_good(label, record, tail)
         return booking.End(
             record=record,
-            good=self._is_good(label, record, tail),
+            good=good,
             out_of_memory=killed_by_kernel,
             last_line=last_line(tail),
             conversation=self._conversation_of(label, tail),
+            limit_resets_at=None if good else _limit_in(label, record, tail),
         )
 
     def _conversation_of(self, label: Label, tail: bytes) -> Conversation | None:
@@ -181,6 +186,13 @@ class Ending:
         agent = resolve_or_shell(str(label.columns["agent"]), self._context.config.agents)
         is_tty = bool(label.columns["tty"])
         return agent.succeeded(record.exit_code, tty=is_tty, output_tail=tail.decode(errors="replace"))
+
+
+def _limit_in(label: Label, record: ExitRecord, tail: bytes) -> datetime | None:
+    """When the provider goes on, where what the agent printed last says so: its records may be read too late."""
+    if label.columns["restart_policy"] != RestartPolicy.ON_LIMIT_RESET:
+        return None
+    return resets_at(tail.decode(errors="replace"), from_unix_ms(record.ended_at))
 
 
 def polite_steps(

@@ -99,6 +99,7 @@ def _list_runners(paths: Paths, rows: Rows, asked: _Asked) -> Any:
         project=request.project,
         state=request.state,
         all=request.all,
+        waiting=request.waiting,
         limit=request.limit,
         offset=request.offset,
     )

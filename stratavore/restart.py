@@ -37,22 +37,36 @@ class Again(NamedTuple):
     by_itself: bool
 
 
-def after_end(run: RunRow, ended: State, *, lasted_seconds: float, pace: Pace, chance: float) -> Over | Again:
-    """What follows when `run` ended as `ended` after `lasted_seconds`; `chance` lies in [0, 1)."""
+def after_end(
+    run: RunRow,
+    ended: State,
+    *,
+    lasted_seconds: float,
+    pace: Pace,
+    chance: float,
+    limit_seconds: float | None = None,
+) -> Over | Again:
+    """What follows when `run` ended as `ended` after `lasted_seconds`; `chance` lies in [0, 1).
+
+    `limit_seconds`: so long its provider refuses to go on; None if it does not.
+    """
     if run.then_start:
         return Again(pause=0, failures=0, by_itself=False)
-    if run.desired is Desired.STOPPED or not _policy_restarts(run.restart_policy, ended):
+    if run.desired is Desired.STOPPED or not _policy_restarts(run.restart_policy, ended, limit_seconds):
         return Over()
     failures = 1 if lasted_seconds >= pace.healthy_after else run.failures + 1
     if failures > run.max_restarts:
         return Over(gave_up=True)
-    return Again(pause=_pause(failures, pace, chance), failures=failures, by_itself=True)
+    pause = max(_pause(failures, pace, chance), limit_seconds or 0.0)
+    return Again(pause=pause, failures=failures, by_itself=True)
 
 
-def _policy_restarts(policy: RestartPolicy, ended: State) -> bool:
+def _policy_restarts(policy: RestartPolicy, ended: State, limit_seconds: float | None) -> bool:
     match policy:
-        case RestartPolicy.NEVER | RestartPolicy.ON_LIMIT_RESET:  # the latter asks for its own moment
+        case RestartPolicy.NEVER:
             return False
+        case RestartPolicy.ON_LIMIT_RESET:
+            return ended is State.FAILED and limit_seconds is not None
         case RestartPolicy.ON_FAILURE:
             return ended is not State.TERMINATED
         case RestartPolicy.ALWAYS:

@@ -13,8 +13,8 @@ from stratavore import admission, booking, runner_files
 from stratavore.context import Asker, Context
 from stratavore.ending import polite_steps
 from stratavore.errors import Conflict, Degraded, StorageFailed
-from stratavore.model import Desired, EndReason, Run, Runner
-from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Stop, states_of
+from stratavore.model import Activity, Desired, EndReason, Run, Runner
+from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Restart, Stop, activities_of, states_of
 from stratavore.spawning import wish_of
 from stratavore.store import events, runners, runs, sessions, supervision
 from stratavore.store.database import Condition, Tx
@@ -42,6 +42,7 @@ async def list_runners(context: Context, asker: Asker, request: ListRunners) -> 
         project=request.project,
         state=request.state,
         all=request.all,
+        waiting=request.waiting,
         limit=request.limit,
         offset=request.offset,
     )
@@ -78,7 +79,7 @@ async def unpause_runners(context: Context, asker: Asker, request: Choose, runne
     return await _want_paused(context, asker, request, runner, Desired.RUNNING)
 
 
-async def restart_runners(context: Context, asker: Asker, request: Stop, runner: str) -> list[Runner]:
+async def restart_runners(context: Context, asker: Asker, request: Restart, runner: str) -> list[Runner]:
     """End the present run, if there is one, and start the next: the same name, the same conversation.
 
     Raises:
@@ -87,6 +88,9 @@ async def restart_runners(context: Context, asker: Asker, request: Stop, runner:
     ids = runners.resolve_all(context.rows, runner, request.project)
     now, moment = context.clock.now(), context.moment()
     await _refuse_without_room(context, asker, ids)
+
+    if request.only_idle:
+        _refuse_the_busy(context, ids)
 
     def wish(tx: Tx) -> None:
         for row in supervision.list_supervised(tx, ids):
@@ -167,8 +171,9 @@ async def forget(context: Context, ids: list[str], *, actor: str) -> int:
 
 async def _wait(context: Context, ids: list[str], request: ListRunners) -> None:
     wanted = [state.value for state in states_of(request.until or "")]
+    doing = [activity.value for activity in activities_of(request.until or "")]
     deadline = context.clock.boottime() + request.wait_seconds
-    while runners.count_outside(context.rows, ids, wanted):
+    while runners.count_outside(context.rows, ids, wanted, doing):
         left = deadline - context.clock.boottime()
         if left <= 0:
             return
@@ -176,6 +181,13 @@ async def _wait(context: Context, ids: list[str], request: ListRunners) -> None:
         _refuse_if_nothing_is_booked(context)
         if len(ids) > 1:
             await asyncio.sleep(len(ids) * _LOOK_AGAIN_SECONDS)
+
+
+def _refuse_the_busy(context: Context, ids: list[str]) -> None:
+    for row in supervision.list_supervised(context.rows, ids):
+        activity = context.activity.of(row.id).activity
+        if not row.is_over and activity is not Activity.IDLE:
+            raise Conflict(f"{row.name} is not idle: {activity}", remedy=f"`stratavore wait {row.name} --until idle`")
 
 
 def _refuse_if_nothing_is_booked(context: Context) -> None:

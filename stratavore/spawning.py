@@ -208,6 +208,7 @@ def start_of(context: Context, recipe: Recipe) -> Start:
         session_id=recipe.session_id,
         fork_of=recipe.fork_of,
         is_restart=recipe.run > 1,
+        prompt_taken=recipe.prompt_taken,
         profile=profile,
         hooks=_hooks(context, recipe.id),
     )

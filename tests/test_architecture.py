@@ -52,6 +52,7 @@ BORDERS = {
     "api": "dispatch: a bug in one request is logged, and answered as internal",
     "approvals.py": "one look at the open requests",
     "cli/program.py": "main",
+    "continuing.py": "one look at the limits that are over",
     "daemon.py": "main",
     "ledger/ingest.py": "one turn: it is tried again",
     "ledger/reading.py": "one line of an agent's file",

@@ -79,6 +79,8 @@ class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     session_id: str | None = None
     fork_of: str | None = None
     is_restart: bool = False
+    prompt_taken: bool = False
+    """The agent was seen at work: it has its first prompt."""
     profile: Profile = Plain()
     hooks: Hooks | None = None
 
@@ -314,17 +316,21 @@ def kept_permissions(agent: Agent, extra: Sequence[str]) -> list[str]:
     return kept
 
 
-def first_prompt(start: Start, *, resumed: bool) -> str | None:
+def first_prompt(start: Start, *, resumed: bool, would_tell: bool = False) -> str | None:
     """What the agent is told as it starts, checked for what an argument may be.
 
     The prompt of a runner is submitted once. A headless agent that is restarted is told to go on; if there is no
-    conversation to go on with, it never took its prompt, and is given it again.
+    conversation to go on with, it never took its prompt, and is given it again. So is one with a terminal that
+    `would_tell` if it had taken it.
 
     Raises:
-        Invalid: it has no prompt and needs one, or the prompt cannot be an argument.
+        Invalid: it has no prompt and needs one, or the prompt cannot be an argument; or what began with it has gone.
     """
-    if start.is_restart and start.tty:
+    if start.is_restart and start.tty and (resumed or start.prompt_taken or not would_tell):
         return None
+    if start.is_restart and start.prompt_taken and not resumed:
+        gone = "its prompt was submitted, and the conversation that began with it cannot be continued"
+        raise Invalid(gone, remedy="launch it anew")
     prompt = CONTINUE if start.is_restart and resumed else start.prompt
     if prompt is None:
         if not start.tty:

@@ -105,7 +105,7 @@ class Claude(Agent):
         has_own_session = names_one_of(start.extra, _OWN_SESSION)
         session_id = None if has_own_session else start.session_id
         resumed = session_id is not None and self.can_resume(start)
-        prompt = first_prompt(start, resumed=resumed)
+        prompt = first_prompt(start, resumed=resumed, would_tell=True)
         argv = (
             *command(self, start),
             *self._conversation(session_id, None if resumed else start.fork_of, resumed=resumed),

@@ -26,7 +26,7 @@ from stratavore.cli.output import note, say, show_facts, show_json
 from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Invalid
 
-POLICIES = ("never", "on-failure", "always")
+POLICIES = ("never", "on-failure", "always", "on-limit-reset")
 
 
 _BEHIND_DASHES = "What is to run in the project stands behind `--`, as in `stratavore launch PROJECT -- ls -la`."

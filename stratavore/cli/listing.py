@@ -47,6 +47,27 @@ def full(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]
     return [HEADS[at] for at in shown], [[row[at] for at in shown] for row in rows]
 
 
+def waits(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows of those that wait for a person."""
+    heads = ["ID", "NAME", "PROJECT", "AGENT", "WAITS", "FOR", "WHAT"]
+    return heads, [
+        [
+            *(runner[key] for key in ("id", "name", "project", "agent")),
+            humane.ago(runner["activity_since"]).removesuffix(" ago"),
+            runner["activity"].removeprefix("waiting_"),
+            runner["waiting_for"] or "",
+        ]
+        for runner in runners
+    ]
+
+
+def activity(runner: dict[str, Any]) -> str:
+    """What it does, since when, and who says so."""
+    if runner["activity_since"] is None:
+        return str(runner["activity"])
+    return f"{runner['activity']} since {humane.ago(runner['activity_since'])}, by its {runner['activity_source']}"
+
+
 def _row(runner: dict[str, Any]) -> list[str]:
     living = runner["ended_at"] is None
     return [

@@ -7,7 +7,7 @@ import click
 
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
-from stratavore.cli.listing import full, state
+from stratavore.cli.listing import activity, full, state, waits
 from stratavore.cli.options import json_option, project_option, runner_argument
 from stratavore.cli.output import say, show_facts, show_json, show_table
 
@@ -18,12 +18,15 @@ STATES = ("starting", "running", "paused", "stopping", "backoff", "terminated", 
 @project_option()
 @click.option("--state", metavar="S", type=click.Choice(STATES), help=f"Only those that are {', '.join(STATES)}.")
 @click.option("-a", "--all", "everyone", is_flag=True, help="Ended ones too.")
+@click.option("--waiting", is_flag=True, help="Only those that wait for you, who waits longest first.")
 @json_option
-def runners(project: str | None, state: str | None, everyone: bool, as_json: bool) -> None:
+def runners(project: str | None, state: str | None, everyone: bool, waiting: bool, as_json: bool) -> None:
     """List the living runners."""
-    found = read("list_runners", project=project, state=state, all=everyone)
+    found = read("list_runners", project=project, state=state, all=everyone, waiting=waiting)
     if as_json:
         show_json(found)
+    elif waiting:
+        show_table(*waits(found)) if found else say("Nobody waits for you.")
     elif found:
         show_table(*full(found))
     else:
@@ -93,7 +96,12 @@ def _facts(runner: dict[str, Any]) -> list[tuple[str, str]]:
         ("project", runner["project"]),
         ("agent", runner["agent"]),
         ("state", state(runner)),
-        ("activity", runner["activity"]),
+        ("activity", activity(runner)),
+        ("waits for", runner["waiting_for"] or ""),
+        (
+            "limit",
+            "" if runner["limit_resets_at"] is None else f"its provider goes on {_at(runner['limit_resets_at'])}",
+        ),
         ("ended", ": ".join(part for part in (humane.ending(runner), runner["end_detail"] or "") if part)),
         ("pid", humane.UNKNOWN if runner["pid"] is None else str(runner["pid"])),
         ("command", shlex.join(runner["argv"])),
@@ -113,6 +121,10 @@ def _facts(runner: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _unknown(why: str | None) -> str:
     return f"unknown: {why}" if why else ""
+
+
+def _at(iso: str) -> str:
+    return f"{humane.ago(iso)}, at {humane.local_time(iso)}"
 
 
 def _run(run: dict[str, Any]) -> list[str]:

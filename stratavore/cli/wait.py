@@ -19,6 +19,8 @@ WORDS = {
     "done": frozenset(ENDED),
     **{state: frozenset({state}) for state in STATES},
 }
+DOING = {"working": ("working",), "waiting": ("waiting_permission", "waiting_input"), "idle": ("idle",)}
+"""What the agent of a running runner does."""
 
 
 @click.command
@@ -27,8 +29,8 @@ WORDS = {
     "--until",
     metavar="STATE",
     required=True,
-    help="A state, or several with commas.",
-    shell_complete=lambda ctx, param, start: [word for word in WORDS if word.startswith(start)],
+    help="A state, what its agent does, or several with commas.",
+    shell_complete=lambda ctx, param, start: [word for word in (*WORDS, *DOING) if word.startswith(start)],
 )
 @timeout_option("Give up after so long, with exit code 9.")
 @json_option
@@ -43,16 +45,19 @@ def wait(
     """Wait until runners are in a state.
 
     STATE is starting, running, paused, stopping, backoff (between two runs), terminated (ended well, or as it was
-    told), failed or lost; `ended`, also written `done`, is any of the last three, `settled` all but starting. A runner
-    that has ended otherwise ends the waiting at once, with exit code 7 if it failed or was lost, else 4.
+    told), failed or lost; `ended`, also written `done`, is any of the last three, `settled` all but starting.
+    `working`, `waiting` (for a person) and `idle` are what its agent does, as far as that tells. A runner that has
+    ended otherwise ends the waiting at once, with exit code 7 if it failed or was lost, else 4.
     """
-    wanted = _states(until)
+    wanted, doing = _states(until), _doing(until)
     need_daemon()
     choice = chosen(runners, project, everyone)
     if not runners:  # who ends meanwhile is waited for, too
         choice = ids(read("list_runners", project=project))
 
     def is_there(runner: dict[str, Any]) -> bool:
+        if runner["state"] == "running" and runner["activity"] in doing:
+            return True
         if runner["state"] not in wanted and is_over(runner):
             raise _never(runner, until)
         return runner["state"] in wanted
@@ -72,7 +77,12 @@ def _never(runner: dict[str, Any], until: str) -> StratavoreError:
 def _states(until: str) -> frozenset[str]:
     found: set[str] = set()
     for word in until.split(","):
-        if word.strip() not in WORDS:
-            raise click.BadParameter(f"{word!r} is no state; these are: {', '.join(WORDS)}.", param_hint="--until")
-        found |= WORDS[word.strip()]
+        if word.strip() not in (*WORDS, *DOING):
+            known = ", ".join((*WORDS, *DOING))
+            raise click.BadParameter(f"{word!r} is no state; these are: {known}.", param_hint="--until")
+        found |= WORDS.get(word.strip(), frozenset())
     return frozenset(found)
+
+
+def _doing(until: str) -> frozenset[str]:
+    return frozenset(activity for word in until.split(",") for activity in DOING.get(word.strip(), ()))

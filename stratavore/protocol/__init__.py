@@ -36,7 +36,18 @@ from stratavore.protocol.base import LARGEST_SEQ, Choose, Name, Nothing, Request
 from stratavore.protocol.budgets import ExtendBudget, SetBudget
 from stratavore.protocol.daemon import ListEvents, Prune, StopDaemon
 from stratavore.protocol.projects import EditProject, ListProjects, NewProject
-from stratavore.protocol.runners import ENDED, SETTLED, Input, Launch, ListRunners, Rename, Stop, states_of
+from stratavore.protocol.runners import (
+    ENDED,
+    SETTLED,
+    Input,
+    Launch,
+    ListRunners,
+    Rename,
+    Restart,
+    Stop,
+    activities_of,
+    states_of,
+)
 from stratavore.protocol.sessions import ListSessions, ReadTranscript
 from stratavore.protocol.usage import ShowUsage
 from stratavore.routes import PLACES, PREFIX
@@ -67,11 +78,13 @@ __all__ = [
     "ReadTranscript",
     "Rename",
     "Request",
+    "Restart",
     "Route",
     "SetBudget",
     "ShowUsage",
     "Stop",
     "StopDaemon",
+    "activities_of",
     "refusal",
     "states_of",
 ]
@@ -96,7 +109,7 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "kill_runners": (Choose, list[Runner]),
     "pause_runners": (Choose, list[Runner]),
     "unpause_runners": (Choose, list[Runner]),
-    "restart_runners": (Stop, list[Runner]),
+    "restart_runners": (Restart, list[Runner]),
     "send_input": (Input, Sent),
     "interrupt_runner": (Nothing, Sent),
     "list_budgets": (Nothing, list[Budget]),

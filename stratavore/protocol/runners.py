@@ -1,11 +1,13 @@
 """What may be asked about runners."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta, field
 
 from stratavore.discreet import Discreet
 from stratavore.model import (
+    Activity,
     OnExceeded,
     RestartPolicy,
     RunnerState,
@@ -75,8 +77,11 @@ class ListRunners(Request, frozen=True):
     project: str | None = None
     state: RunnerState | None = None
     all: bool = False
+    waiting: bool = False
+    """Only those that wait for a person, who waits longest first."""
     until: str | None = None
-    """Comma-separated states; `settled` stands for all but `starting`, `ended` for the three final ones."""
+    """Comma-separated states; `settled` stands for all but `starting`, `ended` for the three final ones. `working`,
+    `waiting` and `idle` are what the agent of a running one does."""
     wait_seconds: Annotated[float, Meta(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
     offset: Annotated[int, Meta(ge=0)] = 0
@@ -93,6 +98,12 @@ class Stop(Request, frozen=True):
     grace_seconds: Seconds | None = None
 
 
+class Restart(Stop, frozen=True):
+    """End the present run and begin the next; with `only_idle` it is refused unless the agent says that it is idle."""
+
+    only_idle: bool = False
+
+
 class Rename(Request, frozen=True):
     name: Name
 
@@ -106,8 +117,24 @@ class Input(Request, frozen=True):
     submit: bool = True
 
 
+ACTIVITIES: Mapping[str, frozenset[Activity]] = {
+    "working": frozenset({Activity.WORKING}),
+    "waiting": frozenset({Activity.WAITING_PERMISSION, Activity.WAITING_INPUT}),
+    "idle": frozenset({Activity.IDLE}),
+}
+"""The words of an `until` that mean a running runner whose agent does this."""
+
+
+def activities_of(until: str) -> frozenset[Activity]:
+    """The activities that an `until` names."""
+    found = [ACTIVITIES.get(word.strip(), frozenset[Activity]()) for word in until.split(",")]
+    return frozenset[Activity]().union(*found)
+
+
 def states_of(until: str) -> frozenset[RunnerState]:
     """The states that an `until` names: a comma-separated list, `settled` or `ended` (also written `done`).
+
+    What names an activity is passed over.
 
     Raises:
         ValueError: a word is no state.
@@ -119,6 +146,8 @@ def states_of(until: str) -> frozenset[RunnerState]:
                 named |= SETTLED
             case "ended" | "done":
                 named |= ENDED
+            case activity if activity in ACTIVITIES:
+                continue
             case state:
                 if state not in [*RunnerState]:
                     raise ValueError(f"{state!r} is no state")

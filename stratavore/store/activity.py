@@ -126,3 +126,33 @@ def note_prompts_taken(tx: Tx, runner_ids: Sequence[str]) -> None:
         "UPDATE runners SET prompt_taken = 1 WHERE id IN (SELECT value FROM json_each(?)) AND prompt_taken = 0",
         (column(list(runner_ids)),),
     )
+
+
+class Limited(msgspec.Struct, frozen=True):
+    """A runner that shall be told to go on, for its provider does again."""
+
+    id: str
+    key: str
+    name: str
+    project: str
+    agent: str
+    limit_resets_at: datetime
+
+
+def list_limit_over(rows: Rows, *, now: datetime) -> list[Limited]:
+    """Those of the living runs with a terminal that were to be continued by that moment."""
+    found = rows.all(
+        "SELECT r.id, n.key, r.name, p.name AS project, r.agent, s.limit_resets_at"
+        " FROM samples AS s"
+        " JOIN runners AS r ON r.id = s.runner_id AND r.alive = 1 AND r.restart_policy = 'on-limit-reset' AND r.tty = 1"
+        " JOIN projects AS p ON p.id = r.project_id"
+        " JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.state = 'running'"
+        " WHERE s.limit_resets_at <= ?",
+        (iso(now),),
+    )
+    return [load(Limited, row) for row in found]
+
+
+def set_limit(tx: Tx, runner_id: str, resets_at: datetime | None) -> None:
+    """Remember when its provider goes on; None: it does."""
+    tx.execute("UPDATE samples SET limit_resets_at = ? WHERE runner_id = ?", (column(resets_at), runner_id))

@@ -26,10 +26,13 @@ def list_runners(
     project: str | None = None,
     state: str | None = None,
     all: bool = False,
+    waiting: bool = False,
     limit: int = 10_000,
     offset: int = 0,
 ) -> list[Runner]:
     """Runners, oldest first: the living ones; with `all`, `ids` or `state` the ended ones too.
+
+    With `waiting` only those that wait for a person, who waits longest first.
 
     Raises:
         NotFound: no such project.
@@ -47,9 +50,11 @@ def list_runners(
     if state is not None:
         conditions.append("state = :state")
         values["state"] = column(state)
+    if waiting:
+        conditions.append("activity IN ('waiting_permission', 'waiting_input')")
+    order = "activity_since, id" if waiting else "created_at, id"
     found = rows.all(
-        f"SELECT * FROM public_runners WHERE {' AND '.join(conditions)} ORDER BY created_at, id"
-        " LIMIT :limit OFFSET :offset",
+        f"SELECT * FROM public_runners WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT :limit OFFSET :offset",
         values,
     )
     return [load(Runner, row) for row in found]
@@ -338,8 +343,17 @@ def list_prunable(rows: Rows, *, before: datetime) -> list[str]:
     return [row["id"] for row in found]
 
 
-def count_outside(rows: Rows, ids: Collection[str], states: Collection[str]) -> int:
-    """How many of these runners are in none of these states."""
+def count_outside(rows: Rows, ids: Collection[str], states: Collection[str], doing: Collection[str] = ()) -> int:
+    """How many of these runners are in none of these states, nor run with an agent that does one of these things."""
+    if doing:
+        return int(
+            rows.scalar(
+                "SELECT COUNT(*) FROM public_runners WHERE id IN (SELECT value FROM json_each(:ids))"
+                " AND state NOT IN (SELECT value FROM json_each(:states))"
+                " AND NOT (state = 'running' AND activity IN (SELECT value FROM json_each(:doing)))",
+                {"ids": column(list(ids)), "states": column(list(states)), "doing": column(list(doing))},
+            )
+        )
     return int(
         rows.scalar(
             "SELECT COUNT(*) FROM runners AS r JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run"

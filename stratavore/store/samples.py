@@ -72,6 +72,12 @@ def last_seen(rows: Rows, runner_id: str) -> datetime | None:
     return None if seen_at is None else datetime.fromisoformat(seen_at)
 
 
+def limit_of(rows: Rows, runner_id: str) -> datetime | None:
+    """When the provider of its model goes on, if that refused."""
+    at = rows.scalar("SELECT limit_resets_at FROM samples WHERE runner_id = ?", (runner_id,))
+    return None if at is None else datetime.fromisoformat(at)
+
+
 _FRESH = (
     "JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL"
     " JOIN samples AS s ON s.runner_id = r.id AND s.seen_at >= :since AND s.seen_at >= n.started_at"

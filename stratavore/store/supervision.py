@@ -84,6 +84,7 @@ class Recipe(msgspec.Struct, frozen=True):
     cwd: str
     umask: int | None
     prompt: str | None
+    prompt_taken: bool
     session_id: str | None
     fork_of: str | None
     stop_grace_seconds: float
@@ -94,7 +95,8 @@ class Recipe(msgspec.Struct, frozen=True):
 _RECIPE = """
 SELECT r.id, r.name, p.name AS project, r.project_id, p.path AS project_path, p.max_memory_bytes, p.max_cpu_percent,
        r.agent, r.run, r.restart_policy, r.max_restarts, r.tty, r.terminal_rows, r.terminal_columns, r.extra_argv,
-       r.cwd, r.umask, r.prompt, r.session_id, r.fork_of, r.stop_grace_seconds, r.max_seconds, r.allow_unpriced
+       r.cwd, r.umask, r.prompt, r.prompt_taken, r.session_id, r.fork_of, r.stop_grace_seconds, r.max_seconds,
+       r.allow_unpriced
   FROM runners AS r JOIN projects AS p ON p.id = r.project_id
  WHERE r.id = ?
 """

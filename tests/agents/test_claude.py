@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from stratavore.agents import AGENTS, Live, Plain, Start
+from stratavore.errors import Invalid
 from stratavore.model import Activity
 from tests.agents.bench import Bench, tree
 from tests.agents.terminal import Terminal
@@ -179,3 +180,25 @@ def test_an_interrupted_task_has_not_succeeded_though_it_exits_with_zero() -> No
     assert claude.succeeded(0, tty=False, output_tail=f"cut off {bad}\n{good}")
     assert claude.succeeded(0, tty=True, output_tail=bad)
     assert not claude.succeeded(0, tty=False, output_tail=f"{bad}\n{NESTED}")
+
+
+@pytest.mark.parametrize(
+    ("was_taken", "is_resumable", "is_given"),
+    [(False, False, True), (True, False, False), (False, True, False), (True, True, False)],
+)
+def test_the_first_prompt_is_given_again_only_to_who_never_took_it(
+    start: Start, tmp_path: Path, was_taken: bool, is_resumable: bool, is_given: bool
+) -> None:
+    if is_resumable:
+        transcript = tmp_path / ".claude" / "projects" / "-some-where" / f"{OURS}.jsonl"
+        transcript.parent.mkdir(parents=True)
+        transcript.touch()
+    launch = claude.launch(replace(start, prompt="only once", is_restart=True, prompt_taken=was_taken))
+    assert ("only once" in launch.argv) is is_given
+
+
+def test_a_headless_task_whose_conversation_has_gone_is_not_begun_again(start: Start) -> None:
+    asked = replace(start, prompt="only once", is_restart=True, tty=False)
+    assert "only once" in claude.launch(asked).argv
+    with pytest.raises(Invalid, match="was submitted"):
+        claude.launch(replace(asked, prompt_taken=True))

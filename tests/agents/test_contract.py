@@ -80,7 +80,7 @@ def test_the_first_prompt_is_one_argument_or_one_file(agent: Agent, start: Start
 
 @prompted_agent
 def test_the_first_prompt_is_not_typed_into_a_restarted_terminal(agent: Agent, start: Start) -> None:
-    launch = agent.launch(replace(start, prompt="only once", is_restart=True))
+    launch = agent.launch(replace(start, prompt="only once", is_restart=True, prompt_taken=True))
     assert not any("only once" in argument for argument in launch.argv)
 
 
