@@ -197,7 +197,6 @@ def begin_again(tx: Tx, runner: supervision.Supervised, shim: str, asked: Wish, 
     key = runs.insert(tx, runner.id, runner.run + 1, shim, current.whose(), actor=ACTOR, now=now)
     sessions.enter_again(tx, runner.id, key, now=now)
     reservations.give(tx, granted, [key])
-    blocks.remove(tx, runner.id)
     return True
 
 

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 ACTOR = "budgets"
 _LOOK_SECONDS, _IDLE_SECONDS = 5.0, 60.0
 """While somebody is held, a clock that was set is noticed so soon; else nothing happens by time alone."""
+_BREATH_SECONDS = 0.05
+"""Between two judgements: many calls that are booked one after the other are judged together."""
 _TOLD = {"warn": "runner.cannot_be_blocked", "block": "runner.blocked", "stop": "runner.held_to_budget"}
 
 
@@ -65,6 +67,7 @@ class Enforcement:
                 await asyncio.wait_for(self._wakeup.wait(), self._pause())
             self._wakeup.clear()
             await _try(self.judge())
+            await asyncio.sleep(_BREATH_SECONDS)
 
     async def restore(self) -> None:
         """Judge, and make every verdict agree with that: nobody knows which of them a crash left behind."""
@@ -76,7 +79,7 @@ class Enforcement:
     async def judge(self) -> None:
         """Bring everybody onto the rung where they belong."""
         context, moment = self._context, self._context.moment()
-        steps = self._steps(context.rows, moment)
+        steps = await asyncio.to_thread(lambda: self._steps(context.database.reader(), moment))
         if steps:
             fp("budget.before_step")
             steps = await context.write(lambda tx: self._take_all(tx, moment))
@@ -93,8 +96,8 @@ class Enforcement:
     def _take_all(self, tx: Tx, moment: Moment) -> list[_Step]:
         """Commit every step that is due now; what was read before may be different meanwhile."""
         steps = self._steps(tx, moment)
-        for step in steps:
-            _take(tx, step, moment)
+        facts = [fact for step in steps if (fact := _take(tx, step, moment)) is not None]
+        events.append_all(tx, facts, now=moment.now)
         return steps
 
     def _steps(self, rows: Rows, moment: Moment) -> list[_Step]:
@@ -150,10 +153,7 @@ class Enforcement:
         unwritten = {}
         for runner_id, reason in due.items():
             try:
-                if reason is None:
-                    verdicts.ensure(self._context.paths, runner_id)
-                if verdicts.read(self._context.paths, runner_id) != reason:
-                    verdicts.write(self._context.paths, runner_id, reason)
+                verdicts.write(self._context.paths, runner_id, reason)
             except OSError as problem:
                 log.warning("a verdict could not be written", extra={"runner": runner_id, "why": str(problem)})
                 unwritten[runner_id] = reason
@@ -176,33 +176,32 @@ class Enforcement:
         return max(0.05, min(each for each in pauses if each > 0))
 
 
-def _take(tx: Tx, step: _Step, moment: Moment) -> None:
-    """Commit one step, and tell it."""
+def _take(tx: Tx, step: _Step, moment: Moment) -> events.Fact | None:
+    """Take one step; returns what is to be told of it."""
     row, now = step.runner, moment.now
     if step.block is None:
-        _let_go(tx, step, moment)
-        return
+        return _let_go(tx, step, moment)
     block = step.block
     if not blocks.put(tx, block, boottime=moment.boottime, boot_id=moment.boot_id, now=now):
         blocks.reword(tx, block)
-        return
+        return None
     instead_of = (Desired.RUNNING, Desired.PAUSED)
     if block.rung == "stop":
         booking.stop_unasked(tx, row, EndReason.BUDGET, instead_of=instead_of, now=now)
     told = {**row.whose(), "budget": block.budget_id, "why": block.reason}
-    events.append(tx, _TOLD[block.rung], row.id, told, actor=ACTOR, now=now)
+    return events.Fact(_TOLD[block.rung], row.id, told, ACTOR)
 
 
-def _let_go(tx: Tx, step: _Step, moment: Moment) -> None:
+def _let_go(tx: Tx, step: _Step, moment: Moment) -> events.Fact | None:
     """It may go on; if it waited between two runs, the next is due."""
     row, was = step.runner, step.was
     assert was is not None
     blocks.remove(tx, row.id)
     if was.rung == "wait":
         runners.put_off(tx, row.id, at=moment.now, at_boottime=moment.boottime)
-    if was.rung != "warn" and row.alive and row.desired is not Desired.STOPPED:
-        told = {**row.whose(), "budget": was.budget_id, "was": was.rung}
-        events.append(tx, "runner.unblocked", row.id, told, actor=ACTOR, now=moment.now)
+    if was.rung == "warn" or not row.alive or row.desired is Desired.STOPPED:
+        return None
+    return events.Fact("runner.unblocked", row.id, {**row.whose(), "budget": was.budget_id, "was": was.rung}, ACTOR)
 
 
 def _differs(wanted: Block | None, was: Standing | None) -> bool:

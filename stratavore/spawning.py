@@ -126,6 +126,7 @@ class Spawning:
         finally:
             if not has_begun:
                 self._context.shims.release(shim_id)
+        self._context.house.judge()  # what held the last run need not hold this one
 
     async def _clear_away(self, row: Supervised) -> None:
         """End what the last run left: its shim knows that at once; if it is gone, all processes are looked through."""

@@ -98,6 +98,7 @@ def _facts(runner: dict[str, Any]) -> list[tuple[str, str]]:
         ("state", state(runner)),
         ("activity", activity(runner)),
         ("waits for", runner["waiting_for"] or ""),
+        ("blocked", runner["blocked"] or ""),
         (
             "limit",
             "" if runner["limit_resets_at"] is None else f"its provider goes on {_at(runner['limit_resets_at'])}",

@@ -63,9 +63,14 @@ _PRESENT = """
    AND p.starts_at = (SELECT MAX(o.starts_at) FROM budget_periods AS o WHERE o.budget_id = b.id AND o.starts_at <= :now)
    AND (p.ends_at IS NULL OR p.ends_at > :now)
 """
+# Each scope by itself, so that each finds its runners by an index: 1000 runners may have 1000 budgets of their own.
+_SCOPES = (
+    "b.scope = 'global'",
+    "b.scope = 'project' AND r.project_id = b.project_id",
+    "b.scope = 'runner' AND r.id = b.runner_id",
+)
 _OF_BUDGET = """
-  JOIN runners AS r ON r.alive = 1
-   AND (b.scope = 'global' OR r.project_id = b.project_id OR r.id = b.runner_id)
+ CROSS JOIN runners AS r ON r.alive = 1 AND {scope}
   JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL
   LEFT JOIN projects AS j ON j.id = b.project_id
 """
@@ -88,9 +93,12 @@ SELECT r.id AS runner_id, 'unpriced' AS kind, r.agent, {_NAMED}, 'nano_usd' AS u
        (SELECT u.model FROM usage AS u WHERE u.runner_id = r.id AND u.at >= p.starts_at AND u.cost_nano_usd IS NULL
          ORDER BY u.at DESC LIMIT 1) AS model
 {_PRESENT}
-{_OF_BUDGET}
-  JOIN runner_usage AS c ON c.runner_id = r.id AND c.unpriced_calls > 0
- WHERE b.limit_nano_usd IS NOT NULL AND b.on_exceeded <> 'warn' AND r.allow_unpriced = 0
+   AND b.limit_nano_usd IS NOT NULL
+  CROSS JOIN runner_usage AS c ON c.unpriced_calls > 0
+  JOIN runners AS r ON r.id = c.runner_id AND r.alive = 1 AND {{scope}}
+  JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL
+  LEFT JOIN projects AS j ON j.id = b.project_id
+ WHERE b.on_exceeded <> 'warn' AND r.allow_unpriced = 0
 """
 _ALLOWANCE = f"""
 SELECT r.id AS runner_id, 'exceeded' AS kind, r.agent, {_NAMED}, 'percent' AS unit, w.used_percent AS used,
@@ -117,10 +125,15 @@ SELECT r.id AS runner_id, 'turns' AS kind, r.agent, NULL AS budget_id, 'runner' 
 
 def list_excesses(rows: Rows, *, now: datetime) -> list[Excess]:
     """Why living runners should not go on, by what is booked: each budget and limit that says so, for each of them."""
-    moment = {"now": iso(now)}
-    since = {"five_hours_ago": iso(now - timedelta(hours=5)), "seven_days_ago": iso(now - timedelta(days=7))}
-    found = [*rows.all(_EXCEEDED, moment), *rows.all(_UNPRICED, moment), *rows.all(_TURNS)]
-    found += rows.all(_ALLOWANCE, {**moment, **since})
+    moments = {
+        "now": iso(now),
+        "five_hours_ago": iso(now - timedelta(hours=5)),
+        "seven_days_ago": iso(now - timedelta(days=7)),
+    }
+    found = rows.all(_TURNS)
+    for question in (_EXCEEDED, _UNPRICED, _ALLOWANCE):
+        for scope in _SCOPES:
+            found += rows.all(question.replace("{scope}", scope), moments)
     return [load(Excess, row) for row in found if row["kind"] != "unpriced" or row["model"] is not None]
 
 
