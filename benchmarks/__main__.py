@@ -14,6 +14,7 @@ from typing import NoReturn
 from benchmarks import (  # fmt: skip
     crowd,
     dying,
+    hooking,
     launching,
     machine,
     processes,
@@ -34,6 +35,7 @@ GROUPS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "death": dying.rows,
     "output": talking.rows,
     "readopt": readoption.rows,
+    "hook": hooking.rows,
 }
 
 

@@ -66,6 +66,12 @@ def test_a_flood_is_counted_to_the_byte(tmp_path: Path) -> None:
     assert rows["flood"]["ours"]["value"] > 0
 
 
+def test_a_hook_is_timed(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "hook")
+    assert rows["hook"]["ours"]["value"] > rows["hook"]["floor"]["low"] / 2
+    assert "each left its line: True" in rows["hook"]["notes"]
+
+
 def test_a_row_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no such row: nonsense"):
         measured(tmp_path, "nonsense")
