@@ -193,20 +193,27 @@ class _Counted:
 @contextmanager
 def _opened(copy: Path, sha256: str) -> Iterator[tarfile.TarFile]:
     """The copy, whose checksum is right."""
-    damaged = f"the copy {copy} is damaged or has gone"
-    try:
-        with open(copy, "rb") as file, tempfile.TemporaryFile() as plain:
-            digest = hashlib.sha256()
-            for chunk in zstandard.ZstdDecompressor().read_to_iter(file, read_size=_CHUNK):
-                digest.update(chunk)
-                plain.write(chunk)
-            if digest.hexdigest() != sha256:
-                raise StorageFailed(damaged, remedy="look at the disk; the session cannot be restored from it")
-            plain.seek(0)
-            with tarfile.open(fileobj=plain, mode="r:") as archive:
-                yield archive
-    except (OSError, zstandard.ZstdError, tarfile.TarError) as problem:
-        raise StorageFailed(f"{damaged}: {problem}", remedy="look at the disk") from problem
+    with tempfile.TemporaryFile() as plain:
+        damaged = f"the copy {copy} is damaged or has gone"
+        try:
+            found = _unpack(copy, plain)
+        except (OSError, zstandard.ZstdError) as problem:
+            raise StorageFailed(f"{damaged}: {problem}", remedy="look at the disk") from problem
+        if found != sha256:
+            raise StorageFailed(damaged, remedy="look at the disk; the session cannot be restored from it")
+        plain.seek(0)
+        with tarfile.open(fileobj=plain, mode="r:") as archive:
+            yield archive
+
+
+def _unpack(copy: Path, plain: IO[bytes]) -> str:
+    """Write what the copy is a compression of; returns its checksum."""
+    digest = hashlib.sha256()
+    with open(copy, "rb") as file:
+        for chunk in zstandard.ZstdDecompressor().read_to_iter(file, read_size=_CHUNK):
+            digest.update(chunk)
+            plain.write(chunk)
+    return digest.hexdigest()
 
 
 def _put_back(member: tarfile.TarInfo, content: IO[bytes], home: Path) -> Path | None:

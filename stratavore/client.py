@@ -305,7 +305,7 @@ class Client:
         *,
         project: str | None = None,
         agent: str | None = None,
-        since_seconds: float | None = None,
+        since: datetime | None = None,
         foreign: bool = False,
         resumable: bool = False,
         limit: int = 1000,
@@ -315,7 +315,7 @@ class Client:
             "list_sessions",
             project=project,
             agent=agent,
-            since_seconds=since_seconds,
+            since=None if since is None else since.isoformat(),
             foreign=foreign,
             resumable=resumable,
             limit=limit,
@@ -325,6 +325,18 @@ class Client:
 
     def get_session(self, session: str) -> model.Session:
         return cast("model.Session", self._ask("get_session", session=session))
+
+    def begin_import(
+        self, *, agent: str | None = None, path: str | None = None, environment: Mapping[str, str] | tuple[()] = ()
+    ) -> model.ImportProgress:
+        answer = self._ask("begin_import", agent=agent, path=path, environment=dict(environment))
+        return cast("model.ImportProgress", answer)
+
+    def watch_import(self, *, wait_seconds: float = 0) -> model.ImportProgress:
+        return cast("model.ImportProgress", self._ask("watch_import", wait_seconds=wait_seconds))
+
+    def stop_import(self) -> model.ImportProgress:
+        return cast("model.ImportProgress", self._ask("stop_import"))
 
     def archive_session(self, session: str) -> model.Session:
         return cast("model.Session", self._ask("archive_session", session=session))

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import msgspec
 
 from stratavore.activity import Board
 from stratavore.booking import Moment
@@ -83,6 +85,62 @@ class Holds:
         return True
 
 
+_NO_IMPORT = ImportProgress(
+    is_running=False,
+    files=0,
+    total_files=0,
+    bytes=0,
+    total_bytes=0,
+    sessions=0,
+    calls=0,
+    bad_lines=0,
+    failed=None,
+)
+
+
+class Imports:
+    """The import that is under way, or was last."""
+
+    def __init__(self) -> None:
+        self.progress = _NO_IMPORT
+        self._task: asyncio.Task[ImportProgress] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def begin(self, work: Coroutine[Any, Any, ImportProgress]) -> None:
+        """Let it run; how it ends is kept."""
+        self.progress = msgspec.structs.replace(_NO_IMPORT, is_running=True)
+        self._task = asyncio.ensure_future(self._keep(work))
+
+    def hear(self, progress: ImportProgress) -> None:
+        """It is so far."""
+        self.progress = progress
+
+    async def wait(self, seconds: float) -> None:
+        """Until it is over, or so long."""
+        if self._task is not None:
+            await asyncio.wait({self._task}, timeout=seconds)
+
+    async def stop(self) -> None:
+        """End it now, if it runs."""
+        if self._task is not None and self._task.cancel():
+            with suppress(asyncio.CancelledError):
+                await self._task
+
+    async def _keep(self, work: Coroutine[Any, Any, ImportProgress]) -> ImportProgress:
+        try:
+            self.progress = await work
+        except BaseException as problem:
+            is_stopped = isinstance(problem, asyncio.CancelledError)
+            why = "stopped" if is_stopped else f"{type(problem).__name__}: {problem}"
+            self.progress = msgspec.structs.replace(self.progress, is_running=False, failed=why)
+            raise
+        self.progress = msgspec.structs.replace(self.progress, is_running=False)
+        return self.progress
+
+
 class Ledger(Protocol):
     """What a verb may ask of the loop that reads the agents' files."""
 
@@ -103,6 +161,8 @@ class House(Protocol):
 
     @property
     def ledger(self) -> Ledger: ...
+    @property
+    def imports(self) -> Imports: ...
 
     def wake(self, runner_ids: Collection[str]) -> None:
         """Have the supervisor look at these runners soon."""

@@ -27,7 +27,7 @@ from stratavore.autostart import UNLESS_STOPPED
 from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
-from stratavore.context import Context, Holds, Ledger, News
+from stratavore.context import Context, Holds, Imports, Ledger, News
 from stratavore.continuing import Continuing
 from stratavore.enforcement import Enforcement
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
@@ -61,6 +61,7 @@ class Daemon:
         self.supervisor: Supervisor | None = None
         self.ingest: Ingest | None = None
         self.enforcement: Enforcement | None = None
+        self.imports = Imports()
         self.exit_code = 0
         self.recovered = asyncio.Event()
         """The database can be written again: what happened meanwhile is still to be booked."""
@@ -214,6 +215,7 @@ async def build(
         ):
             task = asyncio.ensure_future(work)
             stack.push_async_callback(_cancel, task)
+        stack.push_async_callback(daemon.imports.stop)
         server = Server(context)
         await server.start()
         stack.push_async_callback(server.close)

@@ -15,7 +15,17 @@ import msgspec
 from stratavore import __version__, resumable, standing, transcripts
 from stratavore.disk import measure
 from stratavore.errors import NotFound
-from stratavore.model import DaemonStatus, DiskUse, Explanation, Session, Status, Transcript, Usage, UsageTotal
+from stratavore.model import (
+    DaemonStatus,
+    DiskUse,
+    Explanation,
+    ImportProgress,
+    Session,
+    Status,
+    Transcript,
+    Usage,
+    UsageTotal,
+)
 from stratavore.paths import Paths
 from stratavore.protocol import BY_NAME
 from stratavore.shim.client import is_locked
@@ -23,6 +33,12 @@ from stratavore.store import approvals, budgets, events, projects, runners, runs
 from stratavore.store.database import open_readonly
 from stratavore.store.query import Rows
 from stratavore.usage import added_up
+
+_NO_IMPORT: Mapping[str, Any] = {
+    **dict.fromkeys(ImportProgress.__struct_fields__, 0),
+    "is_running": False,
+    "failed": "no daemon is there",
+}
 
 Answer = Callable[[Paths, Rows, Any], Any]
 
@@ -120,7 +136,7 @@ def _disk_use(paths: Paths, rows: Rows, asked: _Asked) -> DiskUse:
 
 
 def _list_sessions(paths: Paths, rows: Rows, asked: _Asked) -> list[Session]:
-    found = resumable.find(rows, asked.request, now=datetime.now(UTC))
+    found = resumable.find(rows, asked.request)
     return resumable.show(rows, found, resumable.examine(found, {}), only_resumable=asked.request.resumable)
 
 
@@ -143,6 +159,7 @@ ANSWERS: Mapping[str, Answer] = {
     "list_sessions": _list_sessions,
     "get_session": _get_session,
     "read_transcript": _read_transcript,
+    "watch_import": lambda paths, rows, asked: _NO_IMPORT,
     "list_runs": lambda paths, rows, asked: runs.list_runs(rows, runners.resolve(rows, asked.target), paths.logs),
     "explain_runner": _explain_runner,
     "list_budgets": lambda paths, rows, asked: budgets.list_budgets(rows, now=datetime.now(UTC)),
@@ -177,6 +194,7 @@ _NOTHING: Mapping[str, Any] = {
     "list_projects": [],
     "list_runners": [],
     "list_sessions": [],
+    "watch_import": _NO_IMPORT,
     "list_budgets": [],
     "usage": Usage(rows=[], total=UsageTotal(**dict.fromkeys(UsageTotal.__struct_fields__, 0))),
     "list_approvals": [],

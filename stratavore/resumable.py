@@ -7,7 +7,6 @@ Rule 2: nothing is written here.
 import os
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,14 +51,13 @@ def examine(
     return {row.number: _examine(row, living, profiles, path) for row in found}
 
 
-def find(rows: Rows, request: ListSessions, *, now: datetime, kind: str | None = None) -> list[SessionRow]:
+def find(rows: Rows, request: ListSessions, *, kind: str | None = None) -> list[SessionRow]:
     """The rows that the request is about; `kind` is that of the agent it names."""
-    since = None if request.since_seconds is None else now - timedelta(seconds=request.since_seconds)
     return session_views.list_rows(
         rows,
         project=request.project,
         agent=kind or request.agent,
-        since=since,
+        since=request.since,
         foreign=True if request.foreign else None,
         limit=request.limit,
         offset=request.offset,

@@ -28,7 +28,7 @@ READING = {
     "get_budget",
     "list_budget_history",
     "status", "daemon_status", "list_projects", "get_project", "list_runners", "get_runner", "list_runs",
-    "explain_runner", "list_events", "disk_use",
+    "explain_runner", "list_events", "disk_use", "watch_import",
 }  # fmt: skip
 """Written by hand: a new route is changing until somebody has thought about it."""
 OWN = {"ask_approval"}

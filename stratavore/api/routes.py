@@ -3,7 +3,19 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from stratavore import approvals, budgets, input, launching, projects, runners, sessions, status, upkeep, usage
+from stratavore import (
+    approvals,
+    budgets,
+    importing,
+    input,
+    launching,
+    projects,
+    runners,
+    sessions,
+    status,
+    upkeep,
+    usage,
+)
 
 Verb = Callable[..., Awaitable[Any]]
 """`verb(context, asker, request, **names in the path)`."""
@@ -40,6 +52,9 @@ VERBS: Mapping[str, Verb] = {
     "usage": usage.usage,
     "list_sessions": sessions.list_sessions,
     "get_session": sessions.get_session,
+    "begin_import": importing.begin_import,
+    "watch_import": importing.watch_import,
+    "stop_import": importing.stop_import,
     "archive_session": sessions.archive_session,
     "read_transcript": sessions.read_transcript,
     "list_approvals": approvals.list_approvals,

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, str] = {
     "rename": "stratavore.cli.runners:rename",
     "rm": "stratavore.cli.ending:rm",
     "sessions": "stratavore.cli.sessions:sessions",
+    "import": "stratavore.cli.importing:import_",
     "resume": "stratavore.cli.resume:resume",
     "adopt": "stratavore.cli.resume:adopt",
     "attach": "stratavore.cli.attach:attach",

@@ -43,6 +43,7 @@ ANSWERED_BY = {
     "deny": "decide_approval",
     "status": "status",
     "daemon status": "daemon_status",
+    "import": "begin_import",
     "sessions": "list_sessions",
     "sessions show": "get_session",
     "sessions transcript": "read_transcript",

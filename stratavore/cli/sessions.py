@@ -10,9 +10,10 @@ import click
 
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
-from stratavore.cli.options import SPAN, UserPath, agent_option, json_option, project_option, session_argument
+from stratavore.cli.options import MOMENT, UserPath, agent_option, json_option, project_option, session_argument
 from stratavore.cli.output import note, say, show_facts, show_json, show_table
 from stratavore.cli.sanitise import clean_lines
+from stratavore.errors import Invalid
 
 HEADS = ("ID", "AGENT", "PROJECT", "LAST", "MESSAGES", "TOKENS", "COST", "RESUMABLE", "TITLE")
 _SHOWN_ID = 13
@@ -23,7 +24,7 @@ _SHOWN_ID = 13
 @project_option("Only sessions of this project.")
 @agent_option
 @click.option("--resumable", is_flag=True, help="Only those that can be resumed now.")
-@click.option("--since", metavar="T", type=SPAN, help="Only those in which something was said in the last T.")
+@click.option("--since", metavar="T", type=MOMENT, help="Only those in which something was said since: 7d, 2026-01-31.")
 @click.option("--foreign", is_flag=True, help="Only those that were started elsewhere.")
 @json_option
 @click.pass_context
@@ -32,14 +33,14 @@ def sessions(
     project: str | None,
     agent: str | None,
     resumable: bool,
-    since: float | None,
+    since: str | None,
     foreign: bool,
     as_json: bool,
 ) -> None:
     """List the sessions, the newest first; or show one, and what was said in it."""
     if ctx.invoked_subcommand is not None:
         return
-    asked: dict[str, Any] = {"project": project, "agent": agent, "since_seconds": since}
+    asked: dict[str, Any] = {"project": project, "agent": agent, "since": since}
     asked |= {"resumable": resumable, "foreign": foreign}
     found = read("list_sessions", **asked)
     if as_json:
@@ -91,6 +92,8 @@ def archive(session: str, as_json: bool) -> None:
 @click.option("--output", "-o", metavar="F", type=UserPath(directories=False), help="Where to, in place of stdout.")
 def export(session: str, output: Path | None) -> None:
     """The transcript of a session as its agent writes it, whether the agent still has it or not."""
+    if output is not None and output.exists():
+        raise Invalid(f"{output} is there already", remedy="name a file that is not")
     found = read("get_session", session=session)
     path = found["transcript_path"]
     is_file = path is not None and path.endswith(".jsonl")

@@ -18,6 +18,7 @@ from stratavore.model import (
     Event,
     Explanation,
     Held,
+    ImportProgress,
     Launched,
     LaunchPlan,
     Project,
@@ -48,7 +49,7 @@ from stratavore.protocol.runners import (
     activities_of,
     states_of,
 )
-from stratavore.protocol.sessions import ListSessions, ReadTranscript
+from stratavore.protocol.sessions import BeginImport, ListSessions, ReadTranscript, WatchImport
 from stratavore.protocol.usage import ShowUsage
 from stratavore.routes import PLACES, PREFIX
 
@@ -60,6 +61,7 @@ __all__ = [
     "SETTLED",
     "SHAPES",
     "AskApproval",
+    "BeginImport",
     "Choose",
     "DecideApproval",
     "EditProject",
@@ -84,6 +86,7 @@ __all__ = [
     "ShowUsage",
     "Stop",
     "StopDaemon",
+    "WatchImport",
     "activities_of",
     "refusal",
     "states_of",
@@ -121,6 +124,9 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "usage": (ShowUsage, Usage),
     "list_sessions": (ListSessions, list[Session]),
     "get_session": (Nothing, Session),
+    "begin_import": (BeginImport, ImportProgress),
+    "watch_import": (WatchImport, ImportProgress),
+    "stop_import": (Nothing, ImportProgress),
     "archive_session": (Nothing, Session),
     "read_transcript": (ReadTranscript, Transcript),
     "list_approvals": (ListApprovals, list[Approval]),

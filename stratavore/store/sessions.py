@@ -245,6 +245,19 @@ def others_since(rows: Rows, since: datetime) -> dict[str, set[str]]:
     return found
 
 
+def belong_to(tx: Tx, project_id: int, path: str) -> None:
+    """Conversations in that directory that are no project's are this one's, with what they used."""
+    found = tx.all(
+        "UPDATE sessions SET project_id = :project WHERE project_id IS NULL AND (cwd = :path"
+        " OR substr(cwd, 1, length(rtrim(:path, '/')) + 1) = rtrim(:path, '/') || '/') RETURNING number",
+        {"project": project_id, "path": path},
+    )
+    tx.execute(
+        "UPDATE usage SET project_id = ? WHERE project_id IS NULL AND session IN (SELECT value FROM json_each(?))",
+        (project_id, column([row["number"] for row in found])),
+    )
+
+
 def is_taken(session_id: str, held: Holder) -> Conflict:
     """The refusal of a second run in a conversation."""
     return Conflict(
