@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import msgspec
 
 from stratavore.activity import Board
+from stratavore.agents import Telemetry
 from stratavore.booking import Moment
 from stratavore.cgroups import Limits, LimitsByShim
 from stratavore.clock import Clock, chance
@@ -172,6 +173,9 @@ class House(Protocol):
 
     async def settle(self) -> None:
         """Wait until the supervisor has acted on what it knows."""
+
+    def telemetry(self, runner_id: str) -> Telemetry | None:
+        """What the agent of a runner needs to export its calls; None if nobody listens."""
 
     def judge(self) -> None:
         """Have it looked at soon who may go on: a budget changed, or what was used."""

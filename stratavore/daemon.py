@@ -20,6 +20,7 @@ from typing import Any
 
 from stratavore import failpoints, process
 from stratavore.activity import Board
+from stratavore.agents import Telemetry
 from stratavore.api.server import Server
 from stratavore.approvals import Requests
 from stratavore.archiving import Archiving
@@ -33,6 +34,7 @@ from stratavore.enforcement import Enforcement
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
 from stratavore.executable import daemon_command
 from stratavore.ledger.ingest import Ingest
+from stratavore.ledger.otlp import Receiver
 from stratavore.logs import open_log
 from stratavore.model import Reconciled, ShimId
 from stratavore.paths import Paths
@@ -60,6 +62,7 @@ class Daemon:
     def __init__(self) -> None:
         self.supervisor: Supervisor | None = None
         self.ingest: Ingest | None = None
+        self.receiver: Receiver | None = None
         self.enforcement: Enforcement | None = None
         self.imports = Imports()
         self.exit_code = 0
@@ -84,6 +87,9 @@ class Daemon:
     def ledger(self) -> Ledger:
         assert self.ingest is not None
         return self.ingest
+
+    def telemetry(self, runner_id: str) -> Telemetry | None:
+        return None if self.receiver is None else self.receiver.telemetry(runner_id)
 
     def judge(self) -> None:
         if self.enforcement is not None:
@@ -197,6 +203,10 @@ async def build(
         requests = Requests(context)
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
+        if config.ledger.otlp:
+            receiver = daemon.receiver = Receiver(context, on_charged=daemon.judge)
+            stack.push_async_callback(receiver.close)
+            await receiver.start()
         await shims.start()
         await supervisor.reconcile()
         await sweep(context)

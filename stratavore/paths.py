@@ -24,6 +24,8 @@ class Paths:
         """Held by the daemon with `flock` for its whole life."""
         self.start_lock = state / "start.lock"
         """Held by whoever is starting a daemon, so that fifty commands start one."""
+        self.otlp = state / "otlp.json"
+        """The port and the secret of the receiver of what agents export."""
         self.stop_mark = state / "stopped"
         """Its presence means that a person stopped the daemon: nothing but a person starts it again."""
         self.disk_failures = state / "disk-failures"

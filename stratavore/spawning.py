@@ -212,6 +212,7 @@ def start_of(context: Context, recipe: Recipe) -> Start:
         prompt_taken=recipe.prompt_taken,
         profile=profile,
         hooks=_hooks(context, recipe.id),
+        telemetry=context.house.telemetry(recipe.id),
     )
 
 

@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from stratavore import __version__, process
+from stratavore.agents import resolve_or_shell
 from stratavore.context import Asker, Context
+from stratavore.errors import StratavoreError
 from stratavore.lifecycle import FINAL
 from stratavore.model import (
     DaemonStatus,
@@ -16,6 +18,7 @@ from stratavore.model import (
 )
 from stratavore.protocol import ListEvents, Nothing
 from stratavore.quotas import exceeded
+from stratavore.spawning import start_of
 from stratavore.standing import next_of, recorded_evidence, summary_of, whole
 from stratavore.store import events, runners, supervision
 from stratavore.store.database import Condition
@@ -60,7 +63,7 @@ async def explain_runner(context: Context, asker: Asker, request: Nothing, runne
     row = supervision.get_supervised(context.rows, found.id)
     evidence = recorded_evidence(context.rows, found)
     if row.state not in FINAL:
-        evidence += [*_from_the_process(context, row), *_from_the_agent(context, row)]
+        evidence += [*_from_the_process(context, row), *_from_the_agent(context, row), *_from_the_ledger(context, row)]
     return Explanation(runner=found, summary=summary_of(found), evidence=evidence, next=next_of(found))
 
 
@@ -94,3 +97,17 @@ def _from_the_agent(context: Context, row: Supervised) -> Iterable[Evidence]:
         yield Evidence(source=source, says=says, observed_at=found.at)
     if (limit := context.activity.of(row.id).limit_resets_at) is not None:
         yield Evidence(source="limit", says=f"its provider goes on at {limit:%Y-%m-%d %H:%M:%S} UTC", observed_at=None)
+
+
+def _from_the_ledger(context: Context, row: Supervised) -> Iterable[Evidence]:
+    """What of its calls cannot be counted."""
+    try:
+        start = start_of(context, supervision.get_recipe(context.rows, row.id))
+    except StratavoreError:
+        return
+    agent = resolve_or_shell(row.agent, context.config.agents)
+    if start.telemetry is not None and (
+        name := agent.telemetry_of_others({**start.env, **start.profile.env}, start.telemetry)
+    ):
+        says = f"{name} is set, so its telemetry is left alone: calls that stand in no transcript are not counted"
+        yield Evidence(source="ledger", says=says, observed_at=None)

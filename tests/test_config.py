@@ -183,6 +183,7 @@ def test_every_key_that_executes_listens_or_authenticates_is_guarded() -> None:
     """A new guarded key is added here on purpose, and none ever drops out by accident."""
     assert {key.path for key in GUARDED_KEYS} == {
         "runners.runners_may_control",
+        "ledger.otlp",
         "environment.set",
         *(f"agents.NAME.{name}" for name in ("agent", "argv", "model", "permission_mode", "home", "env")),
     }

@@ -60,13 +60,20 @@ class Plain(Discreet, msgspec.Struct, frozen=True):
     env: dict[str, str] = {}
 
 
+class Telemetry(Discreet, msgspec.Struct, frozen=True):
+    """Where an agent may export its calls to by OTLP over HTTP, and with which headers."""
+
+    endpoint: str
+    headers: dict[str, str]
+
+
 class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """What an adapter is asked with: one run that is about to begin.
 
     `env` is the runner's environment, in which the agent's files are looked for. `extra` is what stood after `--`.
     `session_id` is the conversation of the run before, or the one that `new_session_id` gave to a first run. With
     `fork_of` it begins as a copy of that conversation, as long as it does not exist yet. `hooks` is None if the agent
-    shall have none of ours.
+    shall have none of ours, `telemetry` if nobody listens.
     """
 
     name: str
@@ -83,6 +90,7 @@ class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):
     """The agent was seen at work: it has its first prompt."""
     profile: Profile = Plain()
     hooks: Hooks | None = None
+    telemetry: Telemetry | None = None
 
 
 class Launch(Discreet, msgspec.Struct, frozen=True, kw_only=True):
@@ -253,6 +261,10 @@ class Agent(Protocol):
     def too_wide_for_session(self, tool: str, given: Mapping[str, Any]) -> str | None:
         """Why such requests cannot be allowed for a whole conversation; None if they can."""
         return "this agent cannot be told so"
+
+    def telemetry_of_others(self, env: Mapping[str, str], ours: Telemetry) -> str | None:
+        """The variable by which this environment sets up the agent's telemetry in a way that is not ours."""
+        return None
 
     def stop_steps(self, argv: Sequence[str], *, tty: bool, grace_seconds: float) -> tuple[Step, ...]:
         """How the run `argv` is asked to end; after the last step it is killed. The waits add up to the grace."""

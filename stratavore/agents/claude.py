@@ -17,7 +17,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from stratavore.agents import claude_hooks
+from stratavore.agents import claude_hooks, claude_telemetry
 from stratavore.agents.agent import (
     Agent,
     Launch,
@@ -25,6 +25,7 @@ from stratavore.agents.agent import (
     Process,
     Start,
     Step,
+    Telemetry,
     Traces,
     Typing,
     Writer,
@@ -119,7 +120,16 @@ class Claude(Agent):
             *(() if prompt is None else ("--", prompt)),
         )
         files = {SETTINGS_FILE: json.dumps(_SETTINGS | claude_hooks.settings(start.hooks))}
-        return Launch(argv=argv, env=account_env(self, start), files=files, session_id=session_id)
+        return Launch(argv=argv, env=self._env(start), files=files, session_id=session_id)
+
+    def telemetry_of_others(self, env: Mapping[str, str], ours: Telemetry) -> str | None:
+        return claude_telemetry.of_others(env, ours)
+
+    def _env(self, start: Start) -> dict[str, str]:
+        own = account_env(self, start)
+        if start.telemetry is None or self.telemetry_of_others({**start.env, **own}, start.telemetry):
+            return own
+        return {**claude_telemetry.variables(start.telemetry), **own}
 
     def transcript(self, home: Path, session_id: str) -> Path | None:
         """It exists from the first prompt on; before, the same id is begun anew."""

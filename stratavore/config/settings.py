@@ -158,6 +158,16 @@ class Budgets(Section, frozen=True, kw_only=True):
             zone_called(self.timezone)
 
 
+class Ledger(Section, frozen=True, kw_only=True):
+    """What agents use, and what it costs."""
+
+    otlp: Annotated[
+        bool,
+        GUARDED,
+        says("Listen on 127.0.0.1 for the calls that Claude exports: some of them stand in no transcript."),
+    ] = True
+
+
 class Hooks(Section, frozen=True, kw_only=True):
     """What agents tell of themselves, through hooks that Stratavore gives them for its own runners."""
 
@@ -263,6 +273,7 @@ class Config(Section, frozen=True, kw_only=True):
     projects: Projects = Projects()
     supervision: Supervision = Supervision()
     budgets: Budgets = Budgets()
+    ledger: Ledger = Ledger()
     hooks: Hooks = Hooks()
     activity: Activity = field(default_factory=Activity)
     attach: Attach = Attach()

@@ -160,43 +160,42 @@ class _Book:
 
     def record(self, calls: Sequence[Call], numbers: Mapping[str, int], runner_id: str | None) -> list[Charge]:
         told = self._told(calls)
-        was, superseded = self._stored({call.key for call in told}), self._of_receiver(told)
+        was, received = self._stored({call.key for call in told}), self._of_receiver(told)
+        superseded = {entry.request_id: entry for entry in received}
         now, charges = dict(was), dict[str, Charge]()
         for call in told:
             new = self._entry(call, numbers.get(call.session_id), runner_id)
             old = now.get(call.key)
-            entry = self._priced(self._merge(old, new, superseded.get(call.request_id or "")), old)
+            entry = self._priced(self._merge(old, new, superseded.get(call.request_id)), old)
             now[call.key] = entry
-            before = superseded.get(call.request_id or "") or was.get(call.key)
+            before = superseded.get(call.request_id) or was.get(call.key)
             if (charge := _charge(before, entry, call.at)) is not None:
                 charges[call.key] = charge
-        gone = [entry for entry in superseded.values() if entry.key not in now]
-        self._store([entry for key, entry in now.items() if entry != was.get(key)], gone)
-        book_runners(self._tx, [*was.values(), *gone], now.values())
+        self._store([entry for key, entry in now.items() if entry != was.get(key)], received)
+        book_runners(self._tx, [*was.values(), *received], now.values())
         return list(charges.values())
 
     def _told(self, calls: Sequence[Call]) -> Sequence[Call]:
         """Those that count: a receiver has nothing to say of what a file told (rule 3)."""
         if self._source is not Source.OTLP:
             return calls
-        known = self._by_request(calls, "source != 'otlp'")
+        known = {entry.request_id for entry in self._by_request(calls, "source != 'otlp'")}
         return [call for call in calls if call.request_id not in known]
 
-    def _of_receiver(self, calls: Sequence[Call]) -> dict[str, Entry]:
-        """What receivers told of these calls, by request."""
-        return {} if self._source is Source.OTLP else self._by_request(calls, "source = 'otlp'")
+    def _of_receiver(self, calls: Sequence[Call]) -> list[Entry]:
+        """What a receiver was told of these calls."""
+        return [] if self._source is Source.OTLP else self._by_request(calls, "source = 'otlp'")
 
-    def _by_request(self, calls: Sequence[Call], condition: str) -> dict[str, Entry]:
+    def _by_request(self, calls: Sequence[Call], condition: str) -> list[Entry]:
         asked = [call.request_id for call in calls if call.request_id is not None]
         if not asked:
-            return {}
+            return []
         found = self._tx.tuples(
             f"SELECT {_COLUMNS} FROM usage WHERE agent = ? AND request_id IN (SELECT value FROM json_each(?))"
             f" AND {condition}",
             (self._agent, column(asked)),
         )
-        entries = [Entry(*row) for row in found]
-        return {str(entry.request_id): entry for entry in entries}
+        return [Entry(*row) for row in found]
 
     def _stored(self, keys: set[str]) -> dict[str, Entry]:
         found = self._tx.tuples(
