@@ -128,7 +128,7 @@ def _conversations(tx: Tx, runner_id: str, home: Home | None, ids: Collection[st
     numbers = {}
     for session_id in ids:
         number = sessions.find(tx, AGENT, session_id)
-        if number is None and home is not None and 0 < len(session_id) <= sessions.LONGEST_ID:
+        if number is None and home is not None and sessions.is_id(session_id):
             number = sessions.ensure(tx, AGENT, str(home.path), session_id, now=now)
         if number is not None and sessions.runner_at(tx, number, iso(now)) in (None, runner_id):
             numbers[session_id] = number
