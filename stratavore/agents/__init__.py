@@ -19,7 +19,6 @@ from stratavore.agents.agent import (
     Profile,
     Start,
     Step,
-    Telemetry,
     Traces,
     Typing,
     Writer,
@@ -40,6 +39,7 @@ from stratavore.agents.opencode import OpenCode
 from stratavore.agents.opencode_records import OpenCodeRecords
 from stratavore.agents.records import RecordDatabase, Records
 from stratavore.agents.shell import Shell
+from stratavore.agents.telemetry import Telemetry
 from stratavore.errors import Invalid, Misconfigured, NotFound
 
 __all__ = [

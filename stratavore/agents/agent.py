@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from stratavore.agents.hooks import Asked, Hooks, HookTold
+from stratavore.agents.telemetry import Telemetry
 from stratavore.discreet import Discreet
 from stratavore.errors import Invalid
 from stratavore.model import Activity
@@ -58,13 +59,6 @@ class Plain(Discreet, msgspec.Struct, frozen=True):
     permission_mode: str = ""
     home: str = ""
     env: dict[str, str] = {}
-
-
-class Telemetry(Discreet, msgspec.Struct, frozen=True):
-    """Where an agent may export its calls to by OTLP over HTTP, and with which headers."""
-
-    endpoint: str
-    headers: dict[str, str]
 
 
 class Start(Discreet, msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,6 @@ from stratavore.agents.agent import (
     Process,
     Start,
     Step,
-    Telemetry,
     Traces,
     Typing,
     Writer,
@@ -40,6 +39,7 @@ from stratavore.agents.agent import (
 )
 from stratavore.agents.decoding import from_seconds
 from stratavore.agents.hooks import Asked, HookTold
+from stratavore.agents.telemetry import Telemetry
 from stratavore.model import Activity
 
 SETTINGS_FILE = "claude-settings.json"

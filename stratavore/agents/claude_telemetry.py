@@ -6,7 +6,7 @@ Rule 1: who sends its telemetry elsewhere, or set it up in any way, is left alon
 
 from collections.abc import Mapping
 
-from stratavore.agents.agent import Telemetry
+from stratavore.agents.telemetry import Telemetry
 
 _INTERVAL_MS = 500
 _ENABLE = "CLAUDE_CODE_ENABLE_TELEMETRY"
