@@ -56,7 +56,7 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
 def _refuse_at_a_dialog(row: Supervised, agent: Agent, live: Live | None) -> None:
     """An Enter behind a text would answer it: a request for permission, or whether a folder is to be trusted."""
     if live is not None and live.activity is Activity.WAITING_PERMISSION:
-        remedy = f"`stratavore approve {row.name}`, `stratavore deny {row.name}`, or attach"
+        remedy = f"`stratavore approve {row.name}` or `deny`, or `stratavore attach {row.name}`"
         raise Conflict(f"{row.name} waits for a decision ({live.said})", remedy=remedy)
     if live is None and agent.tells_activity:
         raise Conflict(
