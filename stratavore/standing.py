@@ -8,7 +8,7 @@ from stratavore.store import events, projects, runners, samples
 from stratavore.store.query import Rows
 
 _EVENTS_TOLD = 5
-_IF_IT_FAILS = "and not as a success, it is started again"
+_EXTEND = "`stratavore budget extend` lets it go on now"
 _ENDS: Mapping[EndReason, str] = {
     EndReason.EXITED: "it ended by itself",
     EndReason.SIGNALED: "a signal ended it",
@@ -16,6 +16,7 @@ _ENDS: Mapping[EndReason, str] = {
     EndReason.KILLED: "it was killed",
     EndReason.MAX_TIME: "its time was over",
     EndReason.QUOTA: "its project was over quota",
+    EndReason.BUDGET: "its budget was used up",
     EndReason.OUT_OF_MEMORY: "it ran out of memory",
     EndReason.NOT_STARTED: "it could not be started",
     EndReason.SHIM_DIED: "its holder died",
@@ -47,6 +48,8 @@ def recorded_evidence(rows: Rows, runner: Runner) -> list[Evidence]:
 def summary_of(runner: Runner) -> str:
     """One sentence on how the runner stands."""
     match runner.state:
+        case RunnerState.BACKOFF if runner.blocked is not None:
+            return f"it waits for room in its budgets: {runner.blocked}"
         case RunnerState.BACKOFF:
             how = runner.end_detail or "nobody knows how"
             return f"its last run ended ({how}); it waits before it starts again"
@@ -59,6 +62,10 @@ def summary_of(runner: Runner) -> str:
             return "it was asked to end and has not ended yet"
         case RunnerState.PAUSED:
             return f"process {runner.pid} is stopped where it stood"
+        case RunnerState.RUNNING if runner.blocked is not None:
+            return f"process {runner.pid} is running, but held back: {runner.blocked}"
+        case RunnerState.RUNNING if runner.waiting_for is not None:
+            return f"process {runner.pid} is running, and waits: {runner.waiting_for}"
         case RunnerState.RUNNING:
             return f"process {runner.pid} is running"
 
@@ -66,6 +73,8 @@ def summary_of(runner: Runner) -> str:
 def next_of(runner: Runner) -> str:
     """What happens next, if nobody does anything."""
     match runner.state:
+        case RunnerState.BACKOFF if runner.blocked is not None:
+            return f"a new run as soon as there is room; {_EXTEND}"
         case RunnerState.BACKOFF:
             return f"a new run at {runner.retry_at:%Y-%m-%d %H:%M:%S} UTC" if runner.retry_at else "a new run now"
         case RunnerState.STARTING:
@@ -76,11 +85,23 @@ def next_of(runner: Runner) -> str:
             return f"nothing; `stratavore restart {runner.name}` starts it again"
         case RunnerState.RUNNING if runner.desired is Desired.PAUSED:
             return "it will be paused"
+        case RunnerState.RUNNING if runner.blocked is not None:
+            return f"it may go on when the budget's next period begins; {_EXTEND}"
         case RunnerState.RUNNING | RunnerState.PAUSED:
-            if runner.desired is Desired.STOPPED or runner.restart_policy is RestartPolicy.NEVER:
-                return "when it ends it stays ended"
-            condition = "it is started again" if runner.restart_policy is RestartPolicy.ALWAYS else _IF_IT_FAILS
-            return f"when it ends, {condition}, at most {runner.max_restarts} times in a row"
+            return f"when it ends {_after_its_end(runner)}"
+
+
+def _after_its_end(runner: Runner) -> str:
+    wanted = RestartPolicy.NEVER if runner.desired is Desired.STOPPED else runner.restart_policy
+    match wanted:
+        case RestartPolicy.NEVER:
+            return "it stays ended"
+        case RestartPolicy.ON_LIMIT_RESET:
+            return "it stays ended, unless its provider's limit ended it: then it goes on as soon as that is over"
+        case RestartPolicy.ON_FAILURE:
+            return f"otherwise than well, it is started again, at most {runner.max_restarts} times in a row"
+        case RestartPolicy.ALWAYS:
+            return f"it is started again, at most {runner.max_restarts} times in a row"
 
 
 def _from_the_log(rows: Rows, runner: Runner) -> Iterable[Evidence]:

@@ -70,8 +70,26 @@ def test_one_that_was_given_up_is_told_so(
 
 def test_what_always_restarts_does_so_whatever_the_end() -> None:
     always = next_of(a_runner(restart_policy=RestartPolicy.ALWAYS))
-    assert always == "when it ends, it is started again, at most 3 times in a row"
-    assert "not as a success" in next_of(a_runner(restart_policy=RestartPolicy.ON_FAILURE))
+    assert always == "when it ends it is started again, at most 3 times in a row"
+    assert "otherwise than well" in next_of(a_runner(restart_policy=RestartPolicy.ON_FAILURE))
     assert next_of(a_runner()) == "when it ends it stays ended"
     waiting = a_runner(state=RunnerState.BACKOFF, retry_at=NOON)
     assert next_of(waiting) == "a new run at 2026-01-31 12:00:00 UTC"
+
+
+def test_who_is_held_to_a_budget_is_told_why_and_what_lets_it_go_on() -> None:
+    reason = "the daily budget of project demo is used up"
+    for state in (RunnerState.RUNNING, RunnerState.BACKOFF):
+        runner = a_runner(state=state, pid=4242, blocked=reason)
+        assert summary_of(runner).endswith(f": {reason}")
+        assert "`stratavore budget extend` lets it go on now" in next_of(runner)
+
+
+def test_who_waits_for_a_person_is_told_what_for() -> None:
+    runner = a_runner(pid=4242, waiting_for="permission prompt: Bash")
+    assert summary_of(runner) == "process 4242 is running, and waits: permission prompt: Bash"
+
+
+def test_what_goes_on_after_a_limit_is_not_said_to_restart_at_each_failure() -> None:
+    told = next_of(a_runner(restart_policy=RestartPolicy.ON_LIMIT_RESET))
+    assert "provider's limit" in told

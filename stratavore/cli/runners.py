@@ -115,9 +115,20 @@ def _facts(runner: dict[str, Any]) -> list[tuple[str, str]]:
         ("created", humane.ago(runner["created_at"])),
         ("started", humane.ago(runner["started_at"])),
         ("session", runner["session_id"] or _unknown(runner["session_detail"])),
+        ("tokens", "" if runner["tokens"] is None else f"{runner['tokens']:,}"),
+        ("cost", _cost(runner)),
         ("output", humane.size(runner["output_bytes"])),
         ("last line", runner["last_line"] or ""),
     ]
+
+
+def _cost(runner: dict[str, Any]) -> str:
+    if runner["cost_usd"] is None:
+        return ""
+    calls = runner["unpriced_calls"]
+    return f"{humane.usd(runner['cost_usd'])} USD" + (
+        f", without {calls} calls of models that have no price" if calls else ""
+    )
 
 
 def _unknown(why: str | None) -> str:
