@@ -115,7 +115,9 @@ async def test_each_agents_directory_is_known_by_what_lies_in_it(house: House, t
     home = tmp_path / "claude"
     left_by_claude(home, A, tmp_path / "work")
     assert (await brought_in(house, path=str(home))).sessions == 1
-    (home / "sessions").mkdir()
+    (home / "sessions").mkdir()  # where Claude says who lives
+    assert (await brought_in(house, path=str(home))).failed is None
+    (home / "sessions" / "2026").mkdir()
     with pytest.raises(Invalid, match="may be the directory of claude, codex"):
         await house.ask("begin_import", path=str(home))
     assert (await brought_in(house, path=str(home), agent="claude")).failed is None

@@ -138,7 +138,7 @@ def launch(
         partial=partial,
         prompt=from_stdin() if prompt == "-" else prompt,
         tty=not no_tty,
-        env={**(_from_file(env_file) if env_file else {}), **_from_options(env)},
+        env={**(_from_file(env_file) if env_file else {}), **variables(env)},
         stop_grace_seconds=stop_grace,
         max_seconds=max_time,
         **({} if budget is None else {f"budget_{budget[0]}": budget[1]}),
@@ -178,7 +178,7 @@ def callers_environment() -> dict[str, str]:
     return {key: value for key, value in os.environ.items() if _is_text(key) and _is_text(value)}
 
 
-def _from_options(given: Iterable[str]) -> dict[str, str]:
+def variables(given: Iterable[str]) -> dict[str, str]:
     """`K=V` as it stands, `K` with the caller's value; a `K` that the caller has not is left out, as docker does."""
     found: dict[str, str] = {}
     for word in given:
@@ -211,7 +211,7 @@ def _from_file(file: Path) -> Mapping[str, str]:
         value = value.strip()
         if len(value) >= 2 and value[0] == value[-1] and value[0] in "'\"":
             value = value[1:-1]
-        found |= _from_options([f"{key.strip()}={value}" if equals else key.strip()])
+        found |= variables([f"{key.strip()}={value}" if equals else key.strip()])
     return found
 
 

@@ -1,14 +1,15 @@
 """`resume` and `adopt`: a new runner that goes on with a session."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
 from stratavore.cli import completing
 from stratavore.cli.asking import change, need_daemon, read
-from stratavore.cli.launch import TakesArgv, wish
+from stratavore.cli.launch import TakesArgv, variables, wish
 from stratavore.cli.listing import show_runners
 from stratavore.cli.opening import project_of
 from stratavore.cli.options import Reference, agent_option, json_option, project_option, session_argument
@@ -17,18 +18,29 @@ from stratavore.cli.sessions import HEADS, row
 from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Conflict, Invalid, NotFound
 
+F = TypeVar("F", bound=Callable[..., Any])
 _PICKED_FROM = 20
+
+
+def _how(function: F) -> F:
+    """The options of a launch that goes on with a session."""
+    for decorator in (
+        json_option,
+        click.option("--attach", "then_attach", is_flag=True, help="Attach to it when it runs."),
+        click.option("--env", metavar="K[=V]", multiple=True, help="A variable for it; K alone takes yours."),
+        click.option("--no-tty", is_flag=True, help="No terminal: the agent runs headless, and needs a prompt."),
+        click.option("--prompt", metavar="TEXT", help="What to say first."),
+        click.option("--name", metavar="N", help="The runner's name."),
+        agent_option,
+    ):
+        function = decorator(function)
+    return function
 
 
 @click.command(cls=TakesArgv)
 @click.argument("session", required=False, type=Reference("session"), shell_complete=completing.sessions)
 @project_option("Choose among the sessions of this project.")
-@agent_option
-@click.option("--name", metavar="N", help="The runner's name.")
-@click.option("--prompt", metavar="TEXT", help="What to say first.")
-@click.option("--no-tty", is_flag=True, help="No terminal: the agent runs headless, and needs a prompt.")
-@click.option("--attach", "then_attach", is_flag=True, help="Attach to it when it runs.")
-@json_option
+@_how
 @click.pass_context
 def resume(ctx: click.Context, /, session: str | None, project: str | None, agent: str | None, **how: Any) -> None:
     """Go on with a session in a new runner, where it was and with what its last runner might do unasked.
@@ -42,12 +54,7 @@ def resume(ctx: click.Context, /, session: str | None, project: str | None, agen
 
 @click.command(cls=TakesArgv)
 @session_argument
-@agent_option
-@click.option("--name", metavar="N", help="The runner's name.")
-@click.option("--prompt", metavar="TEXT", help="What to say first.")
-@click.option("--no-tty", is_flag=True, help="No terminal: the agent runs headless, and needs a prompt.")
-@click.option("--attach", "then_attach", is_flag=True, help="Attach to it when it runs.")
-@json_option
+@_how
 @click.pass_context
 def adopt(ctx: click.Context, /, session: str, agent: str | None, **how: Any) -> None:
     """Take over a session that was started elsewhere and has ended there: go on with it in a runner."""
@@ -65,6 +72,7 @@ def _go_on(
     name: str | None,
     prompt: str | None,
     no_tty: bool,
+    env: tuple[str, ...],
     then_attach: bool,
     as_json: bool,
 ) -> int:
@@ -85,6 +93,7 @@ def _go_on(
         name=name,
         prompt=prompt,
         tty=not no_tty,
+        env=variables(env),
     )
     runners = started(answer["runners"])
     for warning in answer["warnings"]:
