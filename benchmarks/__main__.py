@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from benchmarks import (  # fmt: skip
+    blocking,
     crowd,
     dying,
     hooking,
@@ -36,6 +37,7 @@ GROUPS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "output": talking.rows,
     "readopt": readoption.rows,
     "hook": hooking.rows,
+    "block": blocking.rows,
 }
 
 

@@ -35,13 +35,15 @@ class Scale:
     commands: int
     """How often a one-shot command is timed."""
     deaths: int
+    crossings: int
+    """How often a budget is crossed."""
     output_bytes: int
     store_seconds: float
 
 
-FULL = Scale("full", (100, 300, 1000), 1000, 3, 30, 12, 15, 100, 100_000_000, 4)
-QUICK = Scale("quick", (20, 100), 100, 1, 4, 3, 5, 20, 20_000_000, 1)
-TINY = Scale("tiny", (4,), 8, 1, 0.5, 0.5, 1, 2, 1_000_000, 0.2)
+FULL = Scale("full", (100, 300, 1000), 1000, 3, 30, 12, 15, 100, 100, 100_000_000, 4)
+QUICK = Scale("quick", (20, 100), 100, 1, 4, 3, 5, 20, 20, 20_000_000, 1)
+TINY = Scale("tiny", (4,), 8, 1, 0.5, 0.5, 1, 2, 2, 1_000_000, 0.2)
 SCALES = {scale.name: scale for scale in (FULL, QUICK, TINY)}
 
 
