@@ -19,7 +19,7 @@ from benchmarks.house import PROJECT, House
 from benchmarks.measure import wait_until
 from benchmarks.rows import Better, Figure, Row, Target
 from stratavore import verdicts
-from stratavore.model import BudgetPeriod, BudgetScope
+from stratavore.model import BudgetPeriod, BudgetScope, Launched
 
 _LIMIT_SECONDS = 2.0
 _STEP = 1000
@@ -88,6 +88,7 @@ def _launch(house: House, account: Path, crowd: int) -> list[_Claude]:
     for agent, count in (("still", crowd - printing), ("printing", printing)):
         if count:
             answer = house.client.launch(PROJECT, agent=agent, count=count, environment=house.environment())
+            assert isinstance(answer, Launched)
             for each in answer.runners:
                 session_id = str(each.session_id)
                 launched.append(_Claude(each.id, each.name, session_id, folder / f"{session_id}.jsonl"))
