@@ -6,7 +6,6 @@ Rule 2: a conversation that is known to be another runner's is never taken for t
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import NamedTuple
 
 from stratavore.agents import Traces, account_home, resolve
 from stratavore.context import Context
@@ -20,17 +19,6 @@ _NOTHING_BEFORE_SECONDS = 1.0
 """An agent's files may be dated a little before the moment at which we noted its start."""
 
 
-class Said(NamedTuple):
-    """What the files say: the conversation, or why it is not known; None: nobody can."""
-
-    conversation: Conversation | str | None = None
-
-    @property
-    def session_id(self) -> str | None:
-        """The id of the conversation, if it is known."""
-        return self.conversation.id if isinstance(self.conversation, Conversation) else None
-
-
 def look(
     context: Context,
     runner_id: str,
@@ -40,18 +28,20 @@ def look(
     taken: Collection[str],
     output_tail: str = "",
     neighbours: Neighbours | None = None,
-) -> Said:
-    """Look at the files of a runner's agent; its living processes are `members`; `taken` are others' conversations.
+) -> Conversation | str | None:
+    """The conversation, or why it is not known; None: its agent keeps none, or cannot be asked.
+
+    The runner's living processes are `members`; `taken` are others' conversations.
 
     Reads files: call it beside the loop when there are many.
     """
     try:
         agent, profile = resolve(agent_name, context.config.agents)
         if agent.name == "shell" or started_at is None:
-            return Said()
+            return None
         start = start_of(context, supervision.get_recipe(context.rows, runner_id))
     except StratavoreError:
-        return Said()
+        return None
     traces = Traces(
         since=started_at.timestamp() - _NOTHING_BEFORE_SECONDS,
         processes=members,
@@ -61,8 +51,8 @@ def look(
     )
     found = agent.find_session(start, traces)
     if found is None:
-        return Said(agent.why_unknown(start, traces))
-    return Said(Conversation(agent.name, str(account_home(agent.name, start.env, profile)), found))
+        return agent.why_unknown(start, traces)
+    return Conversation(agent.name, str(account_home(agent.name, start.env, profile)), found)
 
 
 def _rivals(kind: str, directory: str, members: Sequence[tuple[int, int]], neighbours: Neighbours) -> int:

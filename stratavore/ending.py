@@ -177,7 +177,7 @@ class Ending:
         row, text = known[0], tail.decode(errors="replace")
         theirs = sessions.others_since(self._context.rows, known[0].started_at)
         taken = [session_id for session_id, whose in theirs.items() if whose - {row.id}]
-        found = conversation.look(self._context, row.id, row.agent, row.started_at, (), taken, text).conversation
+        found = conversation.look(self._context, row.id, row.agent, row.started_at, (), taken, text)
         return found if isinstance(found, Conversation) else None
 
     def _is_good(self, label: Label, record: ExitRecord, tail: bytes) -> bool:

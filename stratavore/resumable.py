@@ -51,6 +51,13 @@ def examine(
     return {row.number: _examine(row, living, profiles, path) for row in found}
 
 
+def other_writer(agent: str, home: str, session_id: str, *, runner_id: str) -> str | None:
+    """Who is in that conversation besides the runner, by its name. Reads files: call it beside the loop."""
+    pids = writers.scan({(agent, home)}, {session_id}).get((agent, session_id), ())
+    others = [pid for pid in pids if writers.who(pid) != runner_id]
+    return _name(agent, others[0]) if others else None
+
+
 def find(rows: Rows, request: ListSessions, *, kind: str | None = None) -> list[SessionRow]:
     """The rows that the request is about; `kind` is that of the agent it names."""
     return session_views.list_rows(

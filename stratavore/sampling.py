@@ -116,7 +116,7 @@ class Sampling:
         taken: frozenset[str],
         neighbours: Neighbours,
     ) -> Look:
-        said = self._said(row, used, taken, neighbours)
+        said = self._look_into(row, used, taken, neighbours)
         sample = Sample(
             runner_id=row.id,
             seen_at=now,
@@ -127,9 +127,11 @@ class Sampling:
             output_bytes=self._output_bytes(row),
             health=health,
         )
-        return Look(sample, row.key, _news(row, said.conversation))
+        return Look(sample, row.key, _news(row, said))
 
-    def _said(self, row: Living, used: Usage, taken: frozenset[str], neighbours: Neighbours) -> conversation.Said:
+    def _look_into(
+        self, row: Living, used: Usage, taken: frozenset[str], neighbours: Neighbours
+    ) -> Conversation | str | None:
         """What its agent's files say; a bug in reading those of one takes the heartbeat from nobody."""
         try:
             started_at, tail = datetime.fromisoformat(row.started_at), self._tail(row)
@@ -138,7 +140,7 @@ class Sampling:
             )
         except Exception:
             log.exception("the files of an agent could not be looked at", extra={"run": row.key})
-            return conversation.Said()
+            return None
 
     def _tail(self, row: Living) -> str:
         """What a headless run printed last, while its conversation is not known: it may say it."""

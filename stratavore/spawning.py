@@ -13,12 +13,12 @@ from datetime import datetime
 
 from stratavore import admission, booking, verdicts
 from stratavore.admission import Wish
-from stratavore.agents import Hooks, Launch, Plain, Start, resolve, resolve_or_shell
+from stratavore.agents import Hooks, Launch, Plain, Start, account_home, resolve, resolve_or_shell
 from stratavore.archiving import restore_if_gone
 from stratavore.clock import from_unix_ms
 from stratavore.config import Config
 from stratavore.context import Context
-from stratavore.errors import BudgetExceeded, StratavoreError
+from stratavore.errors import BudgetExceeded, Conflict, StratavoreError
 from stratavore.executable import hook_command
 from stratavore.failpoints import fp
 from stratavore.hook import FAIL_CLOSED
@@ -28,6 +28,7 @@ from stratavore.lifecycle import State
 from stratavore.model import ShimId
 from stratavore.paths import HOME_VARIABLE
 from stratavore.remnants import SharedScan, end_processes
+from stratavore.resumable import other_writer
 from stratavore.runner_files import read_environment, write_files
 from stratavore.shim.client import MARKER, Refused
 from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
@@ -69,7 +70,7 @@ class Spawning:
     async def _spawn(self, row: Supervised) -> None:
         recipe = supervision.get_recipe(self._context.rows, row.id)
         try:
-            await self._restore(recipe)
+            await self._make_ready(recipe)
             launch, request = self._prepare(recipe, row)
         except StratavoreError as refusal:
             await self.give_up(row, str(refusal))
@@ -86,13 +87,25 @@ class Spawning:
         await self._book(row, process)
         fp("launch.after_running")
 
-    async def _restore(self, recipe: Recipe) -> None:
-        """Put back the conversation that it goes on with, if its agent removed it: it would begin anew in silence."""
-        agent, _ = resolve(recipe.agent, self._context.config.agents)
+    async def _make_ready(self, recipe: Recipe) -> None:
+        """See to the conversation that it goes on with.
+
+        If its agent removed it, it is put back: else the agent would begin anew in silence.
+
+        Raises:
+            Conflict: another process is in it.
+            StorageFailed: the copy of it is damaged.
+        """
+        agent, profile = resolve(recipe.agent, self._context.config.agents)
         for session_id in (recipe.session_id, recipe.fork_of):
             if session_id is not None:
                 environment = read_environment(self._context.paths, recipe.id)
                 await restore_if_gone(self._context, agent.name, session_id, environment)
+        if recipe.run > 1 and recipe.session_id is not None:
+            home = str(account_home(agent.name, read_environment(self._context.paths, recipe.id), profile))
+            other = await asyncio.to_thread(other_writer, agent.name, home, recipe.session_id, runner_id=recipe.id)
+            if other is not None:
+                raise Conflict(f"{other} is in its session {recipe.session_id}", remedy="end that first")
 
     async def _book(self, row: Supervised, process: Process) -> None:
         """Commit that it runs, together with all that were answered in this turn of the loop."""

@@ -180,6 +180,18 @@ async def test_a_command_line_tells_of_a_writer_too(house: House, tmp_path: Path
         child.communicate(b"\n")
 
 
+async def test_a_restart_does_not_go_where_somebody_else_went_meanwhile(house: House) -> None:
+    runner = await launch(house)
+    say(house, runner.session_id)
+    await stop(house, runner)
+    with foreign_claude(house, runner.session_id or "") as pid:
+        await house.ask("restart_runners", runner.id)
+        ended = await house.reaches(runner.id, "failed", run=2)
+        assert f"pid {pid}, which Stratavore did not start) is in its session" in (ended.end_detail or "")
+    await house.ask("restart_runners", runner.id)
+    assert "--resume" in (await house.reaches(runner.id, "running", run=3)).argv
+
+
 async def test_a_fork_is_a_session_of_its_own_that_knows_its_parent(house: House) -> None:
     first = await launch(house)
     say(house, first.session_id)

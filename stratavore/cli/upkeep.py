@@ -53,7 +53,7 @@ def du(as_json: bool) -> None:
 @yes_option
 @json_option
 def prune(older_than: float | None, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Remove ended runners with their output, and events, that are older than the retention."""
+    """Remove ended runners with their output, events, and copies of transcripts that are older than the retention."""
     if not dry_run and not yes:
         would = change("prune", older_than_seconds=older_than, dry_run=True)
         runners, size = humane.plural(would["runners"], "runner"), humane.size(would["bytes"])

@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,17 @@ def keep_opencode(home: Path, session_id: str, cwd: str, began: float, *, parent
 
 Keep = Callable[..., Path]
 KEEPERS: Mapping[str, Keep] = {"codex": keep_codex, "opencode": keep_opencode}
+
+
+def keep_gemini(home: Path, session_id: str, cwd: str, began: float) -> Path:
+    path = home / f".gemini/tmp/p/chats/session-2026-03-01T12-00-{session_id[:8]}.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    when = datetime.fromtimestamp(began, UTC).isoformat()
+    head = {"sessionId": session_id, "projectHash": sha256(cwd.encode()).hexdigest(), "startTime": when}
+    path.write_text(json.dumps(head) + "\n")
+    os.utime(path, (began, began))
+    return path
+
 
 both = pytest.mark.parametrize("name", list(KEEPERS))
 since_start = Traces(since=STARTED)
@@ -100,3 +112,64 @@ def test_opencode_says_its_conversation_as_it_ends(start: Start) -> None:
         '{"type":"text","sessionID":"ses_1a2b","part":{}}',
     ):
         assert AGENTS["opencode"].find_session(start, Traces(since=STARTED, output_tail=tail)) == "ses_1a2b"
+
+
+@both
+def test_beside_another_at_work_in_the_directory_a_new_conversation_is_nobodys(
+    name: str, start: Start, tmp_path: Path
+) -> None:
+    keep, agent = KEEPERS[name], AGENTS[name]
+    keep(tmp_path, A, "/project", STARTED + 5)
+    beside = replace(since_start, rivals=1)
+    assert agent.find_session(start, beside) is None
+    assert agent.why_unknown(start, beside).startswith("another of its kind works in the same directory")
+    assert agent.find_session(replace(start, session_id=B), beside) == B, "what is known stays"
+
+
+def test_why_a_conversation_is_unknown_is_told(start: Start, tmp_path: Path) -> None:
+    agent = AGENTS["codex"]
+    assert agent.why_unknown(start, since_start) == "no conversation has begun in its directory since it started"
+    keep_codex(tmp_path, A, "/project", STARTED + 5)
+    keep_codex(tmp_path, B, "/project", STARTED + 9)
+    assert agent.why_unknown(start, since_start).startswith("2 conversations began in its directory")
+
+
+@pytest.mark.parametrize("name", ["opencode", "gemini"])
+def test_who_is_alone_in_a_directory_is_followed_to_what_changed_last(name: str, start: Start, tmp_path: Path) -> None:
+    first, second = "11111111-a", "22222222-b"
+    keep: Keep = keep_gemini if name == "gemini" else keep_opencode
+    agent, known = AGENTS[name], replace(start, session_id=first)
+    keep(tmp_path, first, "/project", STARTED + 5)
+    assert agent.find_session(known, since_start) == first
+    keep(tmp_path, second, "/project", STARTED + 9)
+    assert agent.find_session(known, since_start) == second
+    assert agent.find_session(known, replace(since_start, rivals=1)) == first
+    assert agent.find_session(known, replace(since_start, taken=frozenset({second}))) == first
+
+
+def test_codex_says_by_a_lock_where_it_is_before_a_word_is_said(start: Start, tmp_path: Path) -> None:
+    """And after `/new` it holds both: the newer one counts."""
+    agent, locks = AGENTS["codex"], tmp_path / ".codex/thread-writer-locks"
+    locks.mkdir(parents=True)
+    held = replace(since_start, processes=[(os.getpid(), 1)])
+    with keep_codex(tmp_path, A, "/project", STARTED + 5).open("a"):
+        assert agent.find_session(start, held) == A
+        with (locks / f"{B}.lock").open("w"):
+            assert agent.find_session(start, held) == B
+            assert (B, os.getpid()) in agent.writers(tmp_path / ".codex")
+        with keep_codex(tmp_path, B, "/project", STARTED + 9, parent=A).open("a"):
+            assert agent.find_session(start, held) == A, "the other is a sub-agent's"
+    assert agent.writers(tmp_path / ".codex") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("claude", ("claude", "--resume", A, "--fork-session", "--session-id", B)),
+        ("codex", ("codex", "fork", "--no-daemon", "--", A)),
+        ("opencode", ("opencode", "--session", A, "--fork")),
+    ],
+)
+def test_a_fork_names_its_parent(name: str, expected: tuple[str, ...], start: Start) -> None:
+    session_id = B if name == "claude" else None
+    assert AGENTS[name].launch(replace(start, fork_of=A, session_id=session_id)).argv[: len(expected)] == expected
