@@ -2,8 +2,8 @@
 
     python tests/programs.py install
 
-installs what is missing and can be had: the agent CLIs from npm, pinned by tests/npm/package-lock.json, into
-STRATAVORE_TEST_CLIS (default .cache/clis), and Debian packages where we are root.
+installs what is missing and can be had: the agent CLIs and ccusage from npm, pinned by tests/npm/package-lock.json,
+into STRATAVORE_TEST_CLIS (default .cache/clis), and Debian packages where we are root.
 
 Rule 1: an agent is only ever the pinned one, never the one that a person has installed.
 Rule 2: a test says `@needs("claude")`. Without the program it is skipped with the remedy; with CI=true it is run and
@@ -30,19 +30,20 @@ PATH = f"{CLIS / 'bin'}:{os.environ.get('PATH', os.defpath)}"
 """A search path on which every program that was installed for the tests is found first."""
 
 # Where npm puts the program itself: install scripts, which would put it in place, are not run.
-AGENTS = {
+FROM_NPM = {
+    "ccusage": "ccusage/src/cli.js",
     "claude": "@anthropic-ai/claude-code-linux-*/claude",
     "codex": "@openai/codex/bin/codex.js",
     "gemini": "@google/gemini-cli/bundle/gemini.js",
     "opencode": "opencode-linux-*/bin/opencode",
 }
 PACKAGES = {"node": "nodejs", "npm": "npm", "tmux": "tmux", "strace": "strace", "fish": "fish", "zsh": "zsh"}
-_ONLY_X86 = ("opencode",)  # its versions for other machines are not released together
+_ONLY_X86 = ("ccusage", "opencode")  # their versions for other machines are not released together
 
 
 def find(program: str) -> str | None:
     """The program's path, None if it is not installed."""
-    return shutil.which(program, path=str(CLIS / "bin") if program in AGENTS else PATH)
+    return shutil.which(program, path=str(CLIS / "bin") if program in FROM_NPM else PATH)
 
 
 def path(program: str) -> str:
@@ -91,10 +92,10 @@ def install() -> None:
         (CLIS / ".gitignore").write_text("*\n")
         with (CLIS / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            _install_agents()
+            _install_from_npm()
 
 
-def _install_agents() -> None:
+def _install_from_npm() -> None:
     wanted = (REPOSITORY / "tests/npm/package-lock.json").read_bytes()
     installed = CLIS / "installed.json"
     if installed.exists() and installed.read_bytes() == wanted:
@@ -106,7 +107,7 @@ def _install_agents() -> None:
     subprocess.run(["npm", "ci", "--ignore-scripts", *quiet, "--prefix", str(CLIS)], check=True, cwd=CLIS)
     shutil.rmtree(CLIS / "bin", ignore_errors=True)
     (CLIS / "bin").mkdir()
-    for name, pattern in AGENTS.items():
+    for name, pattern in FROM_NPM.items():
         found = sorted((CLIS / "node_modules").glob(pattern))
         if found:
             (CLIS / "bin" / name).symlink_to(found[0])
@@ -114,7 +115,7 @@ def _install_agents() -> None:
 
 
 def _can_be_installed(program: str) -> bool:
-    if program in AGENTS:
+    if program in FROM_NPM:
         return program not in _ONLY_X86 or platform.machine() == "x86_64"
     return os.geteuid() == 0 and shutil.which("apt-get") is not None
 

@@ -83,6 +83,8 @@ class House:
             "STRATAVORE_RUNNERS_BACKOFF_FIRST": "0.2s",
             **settings,
         }
+        self.entry: Iterable[str] = DAEMON
+        """What is run in place of the daemon, where a test wants one with a bug again and again."""
         self._children: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:

@@ -5,12 +5,16 @@ that cannot fail proves nothing.
 """
 
 import asyncio
+import itertools
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from stratavore import booking, clock, daemon, ending, launching, process, spawning
+from stratavore.agents.records import Call
 from stratavore.label import Label
 from stratavore.lifecycle import Cause
 from stratavore.model import EndReason, ShimId
@@ -18,7 +22,7 @@ from stratavore.paths import locate
 from stratavore.process import Identity
 from stratavore.shim.client import MARKER, ExitRecord
 from stratavore.shims import Shims, SpawnRequest
-from stratavore.store import projects, runs
+from stratavore.store import projects, runs, usage
 from stratavore.store.database import Tx
 
 
@@ -112,6 +116,32 @@ def read_the_quota_before_it_is_taken() -> None:
     projects.take_slots = take_slots
 
 
+def keep_the_first_telling() -> None:
+    def merged(old: usage.Entry, new: usage.Entry, *, new_owns: bool) -> usage.Entry:
+        return old
+
+    usage.merged = merged
+
+
+def count_every_line() -> None:
+    record, lines = usage.record, itertools.count()
+
+    def record_each(tx: Tx, agent: str, path: str, calls: Sequence[Call], **facts: Any) -> list[usage.Charge]:
+        each = [msgspec.structs.replace(call, key=f"{call.key}#{next(lines)}") for call in calls]
+        return record(tx, agent, path, each, **facts)
+
+    usage.record = record_each
+
+
+def give_a_call_to_whoever_told_first() -> None:
+    merged = usage.merged
+
+    def first_owns(old: usage.Entry, new: usage.Entry, *, new_owns: bool) -> usage.Entry:
+        return merged(old, new, new_owns=False)
+
+    usage.merged = first_owns
+
+
 BUGS: Mapping[str, Callable[[], None]] = {
     bug.__name__: bug
     for bug in (
@@ -122,6 +152,9 @@ BUGS: Mapping[str, Callable[[], None]] = {
         leave_a_survivor_beside_the_next_copy,
         call_silence_a_loss,
         read_the_quota_before_it_is_taken,
+        keep_the_first_telling,
+        count_every_line,
+        give_a_call_to_whoever_told_first,
     )
 }
 

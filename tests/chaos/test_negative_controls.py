@@ -14,6 +14,7 @@ from tests.chaos import sabotage
 from tests.chaos.house import FINAL_STATES, House
 from tests.chaos.test_fault_02_failpoints import kill_in_a_launch, kill_in_a_stop
 from tests.chaos.test_faults_04_10_stopped_and_killed import bystander, outlive_a_shim, reuse_a_pid
+from tests.chaos.test_ledger import check_ledger, run_ledger_chaos
 from tests.chaos.test_quotas import check_quota
 
 __all__ = ["bystander"]
@@ -73,3 +74,18 @@ def test_a_quota_that_is_read_first_would_be_noticed(house: House) -> None:
     house.start(entry=with_bug("read_the_quota_before_it_is_taken"))
     with pytest.raises(AssertionError, match="granted"):
         check_quota(house, askers=30, limit=10)
+
+
+@pytest.mark.parametrize(
+    ("bug", "what"),
+    [
+        ("keep_the_first_telling", "the totals of the ledger"),
+        ("count_every_line", "the totals of the ledger"),
+        ("give_a_call_to_whoever_told_first", "branch"),
+    ],
+)
+def test_a_ledger_that_counts_otherwise_would_be_noticed(house: House, bug: str, what: str) -> None:
+    house.entry = with_bug(bug)
+    house.start(entry=house.entry)
+    with pytest.raises(AssertionError, match=what):
+        check_ledger(house, run_ledger_chaos(house, lines=2000, kills=1, seconds=1))
