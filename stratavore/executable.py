@@ -26,6 +26,13 @@ def hook_command() -> tuple[str, ...]:
     return (sys.executable, "-I", "-S", str(_ROOM / "hook.py"))
 
 
+def status_line_command() -> tuple[str, ...]:
+    """The beginning of the argv of an agent's status line; its own arguments (see status_line.py) follow."""
+    if is_frozen():
+        return (sys.executable, "hook", "status-line")
+    return (sys.executable, "-I", "-S", str(_ROOM / "status_line.py"))
+
+
 def is_frozen() -> bool:
     """Whether a bundler made one file of all."""
     return bool(getattr(sys, "frozen", False))

@@ -59,12 +59,18 @@ def _serve(directory: str, event: bytes, options: list[str]) -> bytes:
     said = _stdin()
     reason = _verdict(directory, FAIL_CLOSED in options)
     answer = _BLOCKED[event] % reason if reason and event in _BLOCKED else b""
-    _leave(directory, b"%d %b %b " % (time.time() * 1000, event, b"block" if answer else b"allow"), said)
+    tell(directory, event, b"block" if answer else b"allow", said)
+    state = os.path.dirname(os.path.dirname(directory))
+    hold = [float(option[len(HOLD) :]) for option in options if option.startswith(HOLD)]
+    return answer or (_hold(state, directory, said, hold[0]) if hold and said else b"")
+
+
+def tell(directory: str, event: bytes, verdict: bytes, said: bytes) -> None:
+    """Leave a line in the spool of the runner, and see to it that a daemon reads it."""
+    _leave(directory, b"%d %b %b " % (time.time() * 1000, event, verdict), said)
     state = os.path.dirname(os.path.dirname(directory))
     if not _poke(state, directory):
         _ask_zygote(state)
-    hold = [float(option[len(HOLD) :]) for option in options if option.startswith(HOLD)]
-    return answer or (_hold(state, directory, said, hold[0]) if hold and said else b"")
 
 
 def _stdin() -> bytes:

@@ -19,7 +19,7 @@ from stratavore.clock import from_unix_ms
 from stratavore.config import Config
 from stratavore.context import Context
 from stratavore.errors import BudgetExceeded, Conflict, StratavoreError
-from stratavore.executable import hook_command
+from stratavore.executable import hook_command, status_line_command
 from stratavore.failpoints import fp
 from stratavore.hook import FAIL_CLOSED
 from stratavore.label import Label, Process
@@ -224,17 +224,19 @@ def start_of(context: Context, recipe: Recipe) -> Start:
         is_restart=recipe.run > 1,
         prompt_taken=recipe.prompt_taken,
         profile=profile,
-        hooks=_hooks(context, recipe.id),
+        hooks=_hooks(context, recipe),
         telemetry=context.house.telemetry(recipe.id),
     )
 
 
-def _hooks(context: Context, runner_id: str) -> Hooks | None:
+def _hooks(context: Context, recipe: Recipe) -> Hooks | None:
     settings = context.config.hooks
     if not settings.enabled:
         return None
+    profile = context.config.agents.get(recipe.agent)
     return Hooks(
-        command=(*hook_command(), str(context.paths.runner(runner_id))),
+        command=(*hook_command(), str(context.paths.runner(recipe.id))),
         options=(FAIL_CLOSED,) if settings.fail_closed else (),
         hold_seconds=settings.approval_timeout,
+        status_line=status_line_command() if profile is not None and profile.status_line_tee else (),
     )

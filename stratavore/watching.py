@@ -15,15 +15,15 @@ from typing import NamedTuple
 
 from stratavore import spool
 from stratavore.activity import WAITING, Belief, Change, Source
-from stratavore.agents import HookTold, Live, resolve
-from stratavore.agents.records import Limit
+from stratavore.agents import HookTold, Live, account_home, resolve
+from stratavore.agents.records import Limit, Window
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.glimpses import Shown, Watch, compiled
 from stratavore.model import Activity
 from stratavore.pokes import Pokes
 from stratavore.spawning import start_of
-from stratavore.store import activity, events, supervision
+from stratavore.store import activity, allowances, events, supervision, windows
 from stratavore.store.activity import Watched
 from stratavore.store.database import Tx
 from stratavore.store.events import Fact
@@ -72,6 +72,7 @@ class Watching:
         self._unstored: dict[str, Change] = {}
         self._offsets_unstored: dict[str, int] = {}
         self._emptied: dict[str, int] = {}
+        self._windows: dict[tuple[str, str, str], Window] = {}
         self._prompted: set[str] = set()
         self._news_read, self._rows_read_at, self._looked_at = -1, 0.0, 0.0
 
@@ -200,6 +201,9 @@ class Watching:
         if told.limit is not None:
             limit = Limit(session_id="", at=heard.at, resets_at=told.limit.resets_at, said=told.limit.said)
             self._board.limited(runner_id, limit)
+        if told.windows and watch.start is not None:
+            home = str(account_home(watch.agent.name, watch.start.env, watch.start.profile))
+            self._windows |= {(watch.agent.name, home, each.name): each for each in told.windows}
         for listener in self._on_told:
             listener(runner_id, told)
 
@@ -219,6 +223,7 @@ class Watching:
             self._unstored[change.runner_id] = change if earlier is None else change._replace(was=earlier.was)
         prompted = [each for each in self._watches if each not in self._prompted and self._board.has_worked(each)]
         changes, offsets = list(self._unstored.values()), dict(self._offsets_unstored)
+        told = dict(self._windows)
         if not (changes or offsets or prompted):
             return
         offsets |= dict.fromkeys(self._emptied, 0)  # before the files are: a crash then has them read again
@@ -241,6 +246,10 @@ class Watching:
             activity.beat(tx, heard_of, now=now)
             activity.set_offsets(tx, offsets)
             activity.note_prompts_taken(tx, prompted)
+            for (agent, home, _), window in told.items():
+                windows.note_all(tx, agent, home, [window])
+            if told:
+                allowances.note(tx, now=now)
             known = [change for change in changes if change.runner_id in watched]
             facts = [fact for change in known for fact in _facts(change, watched[change.runner_id])]
             events.append_all(tx, facts, now=now)
@@ -250,6 +259,9 @@ class Watching:
         else:  # that is no news
             await self._context.database.write(store)
         self._has_stored(changes, offsets, prompted)
+        if told:
+            self._windows = {key: window for key, window in self._windows.items() if told.get(key) is not window}
+            self._context.house.judge()
 
     def _has_stored(self, changes: Sequence[Change], offsets: dict[str, int], prompted: Iterable[str]) -> None:
         for change in changes:

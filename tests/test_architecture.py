@@ -65,6 +65,7 @@ BORDERS = {
     "watching.py": "one round of looks; one agent's state file",
     "store/database.py": "one write: the error goes to the caller that waits for it",
     "store/writer.py": "one batch: the errors go to the callers that wait for it",
+    "status_line.py": "main: the agent goes on",
     "supervisor.py": "one pass over one runner",
     "terminal/screen.py": "pyte fails over odd sequences; one sequence is lost",
 }

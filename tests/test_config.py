@@ -186,6 +186,7 @@ def test_every_key_that_executes_listens_or_authenticates_is_guarded() -> None:
         "ledger.otlp",
         "environment.set",
         *(f"agents.NAME.{name}" for name in ("agent", "argv", "model", "permission_mode", "home", "env")),
+        "agents.NAME.status_line_tee",
     }
 
 

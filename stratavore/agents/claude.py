@@ -17,7 +17,7 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from stratavore.agents import claude_hooks, claude_telemetry
+from stratavore.agents import claude_hooks, claude_status_line, claude_telemetry
 from stratavore.agents.agent import (
     Agent,
     Launch,
@@ -119,8 +119,15 @@ class Claude(Agent):
             # Some options take any number of values: without `--` they would take the prompt too.
             *(() if prompt is None else ("--", prompt)),
         )
-        files = {SETTINGS_FILE: json.dumps(_SETTINGS | claude_hooks.settings(start.hooks))}
+        files = {SETTINGS_FILE: json.dumps(self._settings(start))}
         return Launch(argv=argv, env=self._env(start), files=files, session_id=session_id)
+
+    def _settings(self, start: Start) -> dict[str, Any]:
+        wanted = _SETTINGS | claude_hooks.settings(start.hooks)
+        if start.hooks is None:
+            return wanted
+        places = str(start.runner_dir), str(account_dir(self, start))
+        return wanted | claude_status_line.settings(start.hooks.status_line, *places)
 
     def telemetry_of_others(self, env: Mapping[str, str], ours: Telemetry) -> str | None:
         return claude_telemetry.of_others(env, ours)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from stratavore.agents import decoding
+from stratavore.agents import claude_status_line, decoding
 from stratavore.agents.hooks import Asked, Hooks, HookTold, Limited
 from stratavore.agents.limits import resets_at
 from stratavore.model import Activity
@@ -54,7 +54,9 @@ def settings(hooks: Hooks | None) -> dict[str, Any]:
 
 
 def told(event: str, text: bytes, at: datetime, *, is_blocked: bool) -> HookTold:
-    """What one call of a hook tells."""
+    """What one call of a hook, or of the status line, tells."""
+    if event == claude_status_line.EVENT:
+        return HookTold(windows=claude_status_line.windows(text, at))
     said = _read(text)
     finished = fingerprint(said.tool_name, said.tool_input) if event in _FINISHED else None
     common: Mapping[str, Any] = {"session_id": said.session_id, "finished_tool": finished}

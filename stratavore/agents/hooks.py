@@ -6,18 +6,21 @@ from typing import Any
 
 import msgspec
 
+from stratavore.agents.records import Window
 from stratavore.model import Activity
 
 
 class Hooks(msgspec.Struct, frozen=True, kw_only=True):
     """How the hooks of one runner call us (hook.py): `command`, the event in the agent's own word, `options`.
 
-    A permission request may be held for `hold_seconds`; 0: the agent's own dialog alone decides.
+    A permission request may be held for `hold_seconds`; 0: the agent's own dialog alone decides. `status_line` is the
+    beginning of what its status line shall run (status_line.py); empty: the user's own alone.
     """
 
     command: tuple[str, ...]
     options: tuple[str, ...] = ()
     hold_seconds: float = 0
+    status_line: tuple[str, ...] = ()
 
     def line(self, event: str, *options: str) -> str:
         """What the agent gives to its shell, which makes way for it: a signal for the one then reaches the other."""
@@ -53,3 +56,5 @@ class HookTold(msgspec.Struct, frozen=True, kw_only=True):
     took_prompt: bool = False
     limit: Limited | None = None
     finished_tool: str | None = None
+    windows: tuple[Window, ...] = ()
+    """How much of its account's allowance is used."""

@@ -28,6 +28,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given == ["--version"]:
         print(f"stratavore {__version__}")
         return 0
+    if given[:2] == ["hook", "status-line"]:
+        from stratavore import status_line
+
+        return status_line.main(given[2:])
     if given[:1] == ["hook"]:  # an agent waits for it
         from stratavore import hook
 

@@ -251,6 +251,14 @@ class Profile(Section, frozen=True, kw_only=True):
     env: Annotated[dict[str, str], GUARDED, SECRET, says("Variables given to its runners.")] = field(
         default_factory=dict
     )
+    status_line_tee: Annotated[
+        bool,
+        GUARDED,
+        says(
+            "Claude: learn how much of the account's 5-hour and 7-day windows is used, through a status line of ours,"
+            " which then runs yours. For `budget set --window`; it needs [hooks] enabled."
+        ),
+    ] = False
 
 
 class ModelPrice(Section, frozen=True, kw_only=True):

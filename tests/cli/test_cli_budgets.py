@@ -30,6 +30,19 @@ def test_what_is_typed_is_what_is_set(live: Cli, project: str) -> None:
     assert extended["limit_tokens"] == 510_000
 
 
+def test_a_window_of_an_account_is_bounded_in_percent(live: Cli) -> None:
+    live("budget", "set", "global", "--window", "5h", "--percent", "62.5", "--warn", "50", "--on-exceeded", "stop")
+    live("budget", "set", "global", "--window", "7d", "--percent", "90")
+    five, seven = live.json("budget")
+    assert (five["scope"], five["period"], five["limit_percent"]) == ("global", "5h", 62.5)
+    assert (five["limit_tokens"], five["limit_usd"], five["used_percent"]) == (None, None, None)
+    assert (five["warn"], five["on_exceeded"], five["exceeded"]) == ([50], "stop", False)
+    assert (seven["period"], seven["limit_percent"]) == ("7d", 90)
+    assert "62.5 %" in live("budget").stdout
+    assert live.json("budget", "extend", str(five["id"]), "--percent", "7.5")["limit_percent"] == 70
+    live("budget", "extend", str(five["id"]), "--tokens", "1000", exits=2)
+
+
 def test_what_reads_works_without_a_daemon(fresh: Cli) -> None:
     assert fresh.json("budget") == []
     fresh("budget", "set", "global", "monthly", "--tokens", "1000")
