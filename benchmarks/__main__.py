@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from benchmarks import (  # fmt: skip
     blocking,
+    counting,
     crowd,
     dying,
     hooking,
@@ -38,6 +39,7 @@ GROUPS: Mapping[str, Callable[[Bench], Iterator[Row]]] = {
     "readopt": readoption.rows,
     "hook": hooking.rows,
     "block": blocking.rows,
+    "ledger": counting.rows,
 }
 
 

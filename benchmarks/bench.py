@@ -39,11 +39,15 @@ class Scale:
     """How often a budget is crossed."""
     output_bytes: int
     store_seconds: float
+    transcript_bytes: int
+    """How much of transcripts a daemon finds at its start."""
+    transcript_seconds: float
+    """How long lines are appended to them."""
 
 
-FULL = Scale("full", (100, 300, 1000), 1000, 3, 30, 12, 15, 100, 100, 100_000_000, 4)
-QUICK = Scale("quick", (20, 100), 100, 1, 4, 3, 5, 20, 20, 20_000_000, 1)
-TINY = Scale("tiny", (4,), 8, 1, 0.5, 0.5, 1, 2, 2, 1_000_000, 0.2)
+FULL = Scale("full", (100, 300, 1000), 1000, 3, 30, 12, 15, 100, 100, 100_000_000, 4, 1_000_000_000, 30)
+QUICK = Scale("quick", (20, 100), 100, 1, 4, 3, 5, 20, 20, 20_000_000, 1, 100_000_000, 10)
+TINY = Scale("tiny", (4,), 8, 1, 0.5, 0.5, 1, 2, 2, 1_000_000, 0.2, 2_000_000, 1)
 SCALES = {scale.name: scale for scale in (FULL, QUICK, TINY)}
 
 

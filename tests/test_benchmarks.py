@@ -81,3 +81,11 @@ def test_a_budget_that_is_crossed_blocks(tmp_path: Path) -> None:
 def test_a_row_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="no such row: nonsense"):
         measured(tmp_path, "nonsense")
+
+
+def test_a_backlog_of_transcripts_is_booked_and_live_lines_are_timed(tmp_path: Path) -> None:
+    rows = measured(tmp_path, "ledger")
+    assert rows["ledger-backlog"]["ours"]["value"] > 0
+    assert rows["ledger-backlog"]["floor"]["value"] > 0
+    assert 0 < rows["ledger-lag-p50"]["ours"]["value"] <= rows["ledger-lag-p99"]["ours"]["value"]
+    assert rows["ledger-lag-p99"]["ours"]["runs"] == 100

@@ -297,14 +297,14 @@ class _Gathered(NamedTuple):
 
     @classmethod
     def of(cls, session_id: str, notes: Sequence[Note]) -> "_Gathered":
-        moments = [iso(note.at) for note in notes if note.at is not None]
-        spoken = [iso(note.at) for note in notes if note.is_message and note.at is not None]
+        moments = [note.at for note in notes if note.at is not None]
+        spoken = [note.at for note in notes if note.is_message and note.at is not None]
         parents = [note.parent_id for note in notes if note.parent_id and is_id(note.parent_id)]
         return cls(
             session_id,
             sum(note.is_message for note in notes),
-            min(moments, default=None),
-            max(spoken, default=None),
+            iso(min(moments)) if moments else None,
+            iso(max(spoken)) if spoken else None,
             next((note.cwd for note in notes if note.cwd and len(note.cwd) <= _LONGEST_PATH), None),
             next((note.title[:_LONGEST_TITLE] for note in reversed(notes) if note.title), None),
             parents[0] if parents else None,

@@ -12,7 +12,7 @@ Rule 5: a call of a model without a price has no cost, and never a cost of zero.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from stratavore.agents.records import Call
 from stratavore.clock import iso
@@ -156,6 +156,7 @@ class _Book:
         self._source = source
         self._price = price
         self._depths: dict[int | None, int] = {}
+        self._entered: dict[int | None, bool] = {}
         self._projects: dict[str | int | None, int | None] = {}
 
     def record(self, calls: Sequence[Call], numbers: Mapping[str, int], runner_id: str | None) -> list[Charge]:
@@ -207,7 +208,7 @@ class _Book:
 
     def _entry(self, call: Call, session: int | None, runner_id: str | None) -> Entry:
         at = iso(call.at)
-        runner = runner_id or (None if session is None else sessions.runner_at(self._tx, session, at))
+        runner = runner_id or (sessions.runner_at(self._tx, session, at) if self._was_entered(session) else None)
         return Entry(
             self._agent,
             call.key,
@@ -256,6 +257,13 @@ class _Book:
                 {"session": session, "deepest": _DEEPEST_FORK},
             )
         return self._depths[session]
+
+    def _was_entered(self, session: int | None) -> TypeGuard[int]:
+        """Whether a runner of ours ever was in it: in most that are imported none was."""
+        if session not in self._entered:
+            found = self._tx.scalar("SELECT 1 FROM session_runs WHERE session = ? LIMIT 1", (session,))
+            self._entered[session] = found is not None
+        return self._entered[session]
 
     def _project(self, session: int | None, runner_id: str | None) -> int | None:
         """The runner's; else, or where the runner is forgotten, the one of the conversation's directory."""
