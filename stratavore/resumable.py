@@ -161,6 +161,7 @@ def _session(row: SessionRow, standing: Standing, used: list[ModelUsage], names:
         tokens=sum(_tokens(each) for each in used),
         cost_usd=sum(each.cost_usd for each in used),
         unpriced_calls=sum(each.unpriced_calls for each in used),
+        unattributed_usd=unattributed(row, used),
         models=used,
         resumed_from=row.parent_id,
         title=row.title,
@@ -192,3 +193,10 @@ def _tokens(used: ModelUsage) -> int:
         + used.cache_write_1h_tokens
         + used.cache_read_tokens
     )
+
+
+def unattributed(row: SessionRow, used: Sequence[ModelUsage]) -> float | None:
+    """What its agent said at its exit that it cost, in US dollars, beyond these calls; None if it said nothing."""
+    if row.reported_nano_usd is None:
+        return None
+    return max(0.0, row.reported_nano_usd / 1e9 - sum(each.cost_usd for each in used))

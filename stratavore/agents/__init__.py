@@ -5,11 +5,12 @@ Rule 2: this room is standard library and msgspec; it knows nothing of the daemo
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from shutil import which
 from typing import Protocol
 
+from stratavore.agents import claude_costs
 from stratavore.agents.agent import (
     Agent,
     Launch,
@@ -29,6 +30,7 @@ from stratavore.agents.agent import (
     named_model,
 )
 from stratavore.agents.claude import Claude
+from stratavore.agents.claude_costs import Reported
 from stratavore.agents.claude_records import ClaudeRecords
 from stratavore.agents.codex import Codex
 from stratavore.agents.codex_records import CodexRecords
@@ -46,6 +48,7 @@ __all__ = [
     "AGENTS",
     "PARENT_MARKERS",
     "RECORDS",
+    "REPORTED",
     "Agent",
     "Asked",
     "HookTold",
@@ -88,6 +91,9 @@ RECORDS: Mapping[str, Records | RecordDatabase] = {
     "opencode": OpenCodeRecords(),
 }
 """How those record that keep conversations."""
+
+REPORTED: Mapping[str, Callable[[Path, str], Reported | None]] = {"claude": claude_costs.reported}
+"""What those that tell it say at their exit that they cost, by account directory and working directory."""
 
 PARENT_MARKERS = frozenset(marker for agent in AGENTS.values() for marker in agent.parent_markers)
 """Variables that an agent sets for its children. A runner that is launched from inside an agent must not see them."""

@@ -138,6 +138,12 @@ def _transcript(session: dict[str, Any], *, is_file: bool) -> AbstractContextMan
     return opened_transcript(Path(session["archive_path"]), session["archive_sha256"], session["id"])
 
 
+def _unattributed(session: dict[str, Any]) -> str:
+    """What the agent says it cost beyond the calls that are known; less than a hundredth of a cent is rounding."""
+    amount = session["unattributed_usd"] or 0.0
+    return f"${humane.usd(amount)} that the agent reported at exit, and no call accounts for" if amount >= 1e-4 else ""
+
+
 def _facts(session: dict[str, Any]) -> list[tuple[str, str]]:
     where = "elsewhere" if session["is_foreign"] else ", ".join(session["runners"])
     return [
@@ -156,6 +162,7 @@ def _facts(session: dict[str, Any]) -> list[tuple[str, str]]:
         ("messages", str(session["messages"])),
         ("tokens", str(session["tokens"])),
         ("cost", cost(session)),
+        ("unattributed", _unattributed(session)),
         ("transcript", session["transcript_path"] or "gone"),
         ("size", humane.size(session["transcript_bytes"])),
         ("copy", session["archive_path"] or ""),

@@ -14,9 +14,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from stratavore.agents import REPORTED
 from stratavore.agents.records import Limit, Note
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
@@ -31,7 +33,7 @@ from stratavore.ledger.watching import Followed, Inhabitant, Watch
 from stratavore.model import ImportProgress
 from stratavore.runner_files import read_environment
 from stratavore.store import attribution, installation, samples, tails
-from stratavore.store.attribution import Entrance
+from stratavore.store.attribution import Ended, Entrance
 from stratavore.store.tails import Tail
 
 log = logging.getLogger(__name__)
@@ -42,6 +44,7 @@ OnNotes = Callable[[str, Path, Sequence[Note | Limit]], None]
 _TURN_SECONDS = 0.5
 _WHO_LIVES_SECONDS = 2.0
 _PAUSE_SECONDS = 1.0
+_EXIT_MEMORY_SECONDS = 600.0
 _FILES_AT_ONCE = 64
 _BYTES_AT_ONCE = 1024 * 1024
 """What shares one transaction: others wait for it, and a commit costs as much as to read some of it."""
@@ -83,6 +86,8 @@ class Ingest:
         self._who_lives_at = float("-inf")
         self._entered: set[Entrance] = set()
         self._attributed: set[Entrance] = set()
+        self._reports: list[tuple[Ended, int]] = []
+        self._asked_at_exit: set[tuple[int, str, str]] = set()
 
     def poke(self, runner_id: str) -> None:
         """Look at the files of that runner now."""
@@ -146,6 +151,7 @@ class Ingest:
         await self._attribute()
         await self._read_until(ends_at)
         if not self._queue:
+            await self._keep_reports()
             self._answer(asked)
         if not self._queue and not any(work.is_waiting for work in self._brought_in):
             with suppress(TimeoutError):
@@ -181,6 +187,12 @@ class Ingest:
             if await self._context.database.write(lambda tx: attribution.attribute(tx, numbers, now=now)):
                 self._on_charged()
         self._attributed = self._entered
+
+    async def _keep_reports(self) -> None:
+        """What agents said at their exits, once everything before it is booked."""
+        reports, self._reports = self._reports, []
+        for ended, nano_usd in reports:
+            await self._context.database.write(partial(attribution.report, ended=ended, nano_usd=nano_usd))
 
     def _next(self) -> list[Followed]:
         """Whose turn it is."""
@@ -258,6 +270,7 @@ class Ingest:
         rows = self._context.database.reader()
         since = self._context.clock.now() - timedelta(seconds=10 * _WHO_LIVES_SECONDS)
         self._entered = attribution.list_entrances(rows, since=since)
+        self._reports += self._reported()
         found = samples.list_living(rows)
         known, self._home_of = self._home_of, {}
         inhabitants = []
@@ -269,6 +282,21 @@ class Ingest:
                 log_file = self._context.paths.run_log(runner.shim, runner.key)
                 inhabitants.append(Inhabitant(runner.id, home, runner.session_id, log_file))
         return inhabitants
+
+    def _reported(self) -> list[tuple[Ended, int]]:
+        """What agents said of their costs that have just ended, each asked once; some write that down a little late."""
+        now, known, found = self._context.clock.now(), self._asked_at_exit, list[tuple[Ended, int]]()
+        since, until = now - timedelta(seconds=_EXIT_MEMORY_SECONDS), now - timedelta(seconds=_WHO_LIVES_SECONDS)
+        ended = attribution.list_ended(self._context.database.reader(), since=since, until=until)
+        self._asked_at_exit = {(each.session, each.run_key, each.until_at) for each in ended}
+        for each in ended:
+            tell = REPORTED.get(each.agent)
+            if (each.session, each.run_key, each.until_at) in known or tell is None or each.cwd is None:
+                continue
+            told = tell(Path(each.home), each.cwd)
+            if told is not None and told.session_id == each.id:
+                found.append((each, round(told.cost_usd * 1e9)))
+        return found
 
     def _home(self, runner_id: str, agent: str) -> Home | None:
         try:

@@ -40,6 +40,8 @@ class Session(Public, frozen=True):
     tokens: int
     cost_usd: float
     unpriced_calls: int
+    unattributed_usd: float | None
+    """What its agent said at exit that it cost, beyond the calls that are known; None if it said nothing."""
     models: list[ModelUsage]
     resumed_from: str | None
     """The conversation that it was forked from."""

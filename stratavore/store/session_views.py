@@ -32,6 +32,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     messages: int
     parent_id: str | None
     title: str | None
+    reported_nano_usd: int | None
     transcript_path: str | None
     transcript_bytes: int | None
     archive_path: str | None
@@ -45,8 +46,8 @@ class SessionRow(msgspec.Struct, frozen=True):
 
 _SESSION = """
 SELECT s.number, s.agent, s.id, s.home, p.name AS project, s.cwd, s.is_foreign, s.started_at, s.ended_at,
-       s.last_message_at, s.messages, s.parent_id, s.title, s.transcript_path, s.transcript_bytes, s.archive_path,
-       s.archive_sha256, s.archived_at,
+       s.last_message_at, s.messages, s.parent_id, s.title, s.reported_nano_usd, s.transcript_path, s.transcript_bytes,
+       s.archive_path, s.archive_sha256, s.archived_at,
        (SELECT COALESCE(r.name, h.runner_id) FROM session_runs AS h LEFT JOIN runners AS r ON r.id = h.runner_id
          WHERE h.session = s.number AND h.until_at IS NULL) AS holder,
        l.runner_id AS last_runner, r.agent AS profile

@@ -64,3 +64,29 @@ def test_a_bearer_is_shown_nowhere(house: House) -> None:
     holding = [path for path in state.rglob("*") if path.is_file() and mac.encode() in path.read_bytes()]
     assert holding == []
     assert mac not in json.dumps(house.cli.json("explain", "worker")) + json.dumps(house.show("worker"))
+
+
+@needs("claude")
+def test_without_a_receiver_what_claude_reports_at_its_exit_is_shown_as_unattributed(house: House) -> None:
+    house.cli("daemon", "stop")
+    settings = house.cli.home / "config.toml"
+    settings.write_text("[ledger]\notlp = false\n")
+    settings.chmod(0o600)
+    runner = house.at_prompt("worker")
+    house.cli("send", "worker", "count to 7")
+    house.until_logged("worker", "word-7")
+    house.until_status(runner, "idle")
+    house.cli("send", "worker", "/compact")
+    until(lambda: any("summary" in bill.said for bill in house.standin.billed), "it is compacted")
+    house.until_status(runner, "idle")
+    session_id = house.said(runner)["sessionId"]
+    house.cli("send", "worker", "/exit")
+    house.wait_for("worker", lambda seen: seen["state"] == "terminated")
+    until(
+        lambda: house.cli.json("sessions", "show", session_id)["unattributed_usd"],
+        "the cost that was reported at exit",
+        more=lambda: (house.home / ".claude.json").read_text()[-3000:],
+    )
+    shown = house.cli("sessions", "show", session_id).stdout
+    assert "that the agent reported at exit, and no call accounts for" in shown
+    assert house.cli.json("usage")["total"]["calls"] < len(house.standin.billed)

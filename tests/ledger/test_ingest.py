@@ -1,6 +1,7 @@
 """What agents write is booked as they write it, once, and nothing of it is lost whatever happens to the daemon."""
 
 import asyncio
+import json
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from stratavore import resumable
 from stratavore.clock import iso
 from stratavore.model import ImportProgress, UsageBy
+from stratavore.store import session_views
 from tests.ledger.keeping import Keeper, keeping
 from tests.ledger.transcripts import BEGAN, answer, append, counted, file_of
 
@@ -254,3 +257,33 @@ async def test_what_could_not_be_booked_is_read_again(keeper: Keeper, caplog: py
     await keeper.database.write(lambda tx: tx.execute("DROP TRIGGER refuse"))
     await keeper.caught_up()
     assert keeper.calls() == counted([path])
+
+
+async def test_what_an_agent_says_at_its_exit_and_no_call_accounts_for_is_unattributed(keeper: Keeper) -> None:
+    """The run was in another conversation before, which the agent's figure includes."""
+    moments = [keeper.context.clock.now() - timedelta(seconds=each) for each in (9, 6, 3)]
+    for number, id, since, until in ((1, "before", *moments[:2]), (2, "s1", *moments[1:])):
+        await keeper.do(
+            "INSERT INTO sessions (number, agent, id, home, is_foreign, cwd) VALUES (?, 'claude', ?, ?, 0, ?)",
+            *(number, id, str(keeper.home), str(keeper.home)),
+        )
+        await keeper.do(
+            "INSERT INTO session_runs (session, run_key, runner_id, from_at, until_at) VALUES (?, 'r.1', 'r', ?, ?)",
+            *(number, iso(since), iso(until)),
+        )
+    told = {"projects": {os.path.realpath(keeper.home): {"lastCost": 0.5, "lastSessionId": "s1"}}}
+    (keeper.home / ".claude.json").write_text(json.dumps(told))
+    tokens = (0, 4000, 0, 0, 0)  # a tenth of a dollar
+    append(file_of(keeper.home, "before"), answer(1, session="before", counts=tokens, at=moments[0]))
+    append(file_of(keeper.home, "s1"), answer(2, counts=tokens, at=moments[1]))
+    await keeper.caught_up()
+    while keeper.scalar("SELECT reported_nano_usd FROM sessions WHERE id = 's1'") is None:
+        await keeper.caught_up()
+    assert keeper.rows("SELECT id, reported_nano_usd FROM sessions ORDER BY number") == [
+        {"id": "before", "reported_nano_usd": None},
+        {"id": "s1", "reported_nano_usd": 400_000_000},
+    ]
+    found = session_views.resolve(keeper.database.reader(), "s1")
+    used = session_views.usage_of(keeper.database.reader(), [found.number])[found.number]
+    assert used[0].cost_usd == 0.1
+    assert resumable.unattributed(found, used) == pytest.approx(0.3)

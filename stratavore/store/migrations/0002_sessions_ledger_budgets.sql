@@ -43,6 +43,7 @@ CREATE TABLE sessions (
     messages         INTEGER NOT NULL DEFAULT 0,
     parent_id        TEXT,              -- the conversation that it was forked from
     title            TEXT,
+    reported_nano_usd INTEGER,          -- what its agent said at exit that it cost, calls that stand nowhere included
     transcript_path  TEXT,
     transcript_bytes INTEGER,
     archive_path     TEXT,
