@@ -4,6 +4,7 @@ ANTHROPIC_BASE_URL=http://127.0.0.1:PORT ANTHROPIC_API_KEY=anything claude
 """
 
 import json
+import time
 from contextlib import AbstractContextManager
 
 from tests.standins import server
@@ -23,7 +24,7 @@ def answer(exchange: Exchange, body: JSON) -> None:
         exchange.send_json({"input_tokens": len(said.split())})
         return
     number = exchange.server.number()
-    headers = {"request-id": f"req_{number:08d}"}
+    headers = {"request-id": f"req_{number:08d}", **_windows(exchange.server.used_percent)}
     reply = answer_to_tool(said) if is_tool_result else answer_to(said)
     if reply.error_status is not None:
         _fail(exchange, said, reply.error_status, headers)
@@ -41,6 +42,14 @@ def answer(exchange: Exchange, body: JSON) -> None:
         exchange.begin_events(headers)
         _stream(exchange, number, message, reply, usage)
         exchange.end_events()
+
+
+def _windows(used_percent: float | None) -> dict[str, str]:
+    """What subscribers are told of their windows. Claude believes no reset that lies more than a year ahead."""
+    if used_percent is None:
+        return {}
+    told = {"status": "allowed", "5h-utilization": used_percent / 100, "5h-reset": int(time.time()) + 3600}
+    return {f"anthropic-ratelimit-unified-{name}": str(value) for name, value in told.items()}
 
 
 def _fail(exchange: Exchange, said: str, status: int, headers: dict[str, str]) -> None:

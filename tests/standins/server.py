@@ -35,6 +35,8 @@ class Standin(ThreadingHTTPServer):
         self.closing = threading.Event()
         self.requests: list[Request] = []
         self.billed: list[Bill] = []
+        self.used_percent: float | None = None
+        """How much of the account's five-hour window is used, told to subscribers only."""
         self._count = 0
         self._lock = threading.Lock()
 
