@@ -57,8 +57,10 @@ def rows(bench: Bench) -> Iterator[Row]:
     try:
         house.start()
         claudes = _launch(house, account, bench.scale.crowd)
-        ours = _cross_all(house, claudes, bench.scale.crossings)
+        printing = claudes[-_PRINTING:]
+        ours = _cross_all(house, printing, bench.scale.crossings)
         yield from (_row(bench, ours, part) for part in (0.5, 0.99))
+        yield _row_of_all(bench, _cross_for_all(house, claudes, printing, max(2, bench.scale.crossings // 5)))
     finally:
         house.close()
 
@@ -79,8 +81,22 @@ def _row(bench: Bench, ours: Sequence[float], part: float) -> Row:
     )
 
 
+def _row_of_all(bench: Bench, ours: Sequence[float]) -> Row:
+    return Row(
+        name="block-all-p99",
+        what=f"the same of one budget that bounds all {bench.scale.crowd}, until the last of them is blocked, p99",
+        unit="s",
+        better=Better.LOWER,
+        ours=Figure.quantile(ours, 0.99),
+        floor=None,
+        floor_is="",
+        target=Target(f"≤ {_LIMIT_SECONDS:g} s", _LIMIT_SECONDS),
+        notes=(f"{len(ours)} crossings",),
+    )
+
+
 def _launch(house: House, account: Path, crowd: int) -> list[_Claude]:
-    """A crowd of which each has a verdict; those that print."""
+    """A crowd of which each has a verdict; those that print come last."""
     printing = min(_PRINTING, crowd)
     folder = account / "projects" / "-load"
     folder.mkdir(parents=True)
@@ -94,7 +110,7 @@ def _launch(house: House, account: Path, crowd: int) -> list[_Claude]:
                 launched.append(_Claude(each.id, each.name, session_id, folder / f"{session_id}.jsonl"))
     wait_until(lambda: house.count("state = 'running'") >= crowd, "the crowd runs")
     wait_until(lambda: all((house.paths.runner(each.id) / "verdict").exists() for each in launched), "all are allowed")
-    return launched[-printing:]
+    return launched
 
 
 def _cross_all(house: House, claudes: Sequence[_Claude], crossings: int) -> list[float]:
@@ -116,6 +132,29 @@ def _cross_all(house: House, claudes: Sequence[_Claude], crossings: int) -> list
         found.append(time.perf_counter() - began)
         house.client.extend_budget(budgets[claude.id], tokens=_STEP)
         wait_until(_is_blocked(house, claude, is_so=False), "it goes on", timeout_seconds=60)
+    for budget in budgets.values():
+        house.client.remove_budget(budget)
+    return found
+
+
+def _cross_for_all(
+    house: House, claudes: Sequence[_Claude], printing: Sequence[_Claude], crossings: int
+) -> list[float]:
+    """The same of a budget of everybody."""
+    chance = random.Random(20260102)
+    budget = house.client.set_budget(BudgetScope.GLOBAL, BudgetPeriod.MONTHLY, tokens=10**9)
+    house.client.set_budget(BudgetScope.GLOBAL, BudgetPeriod.MONTHLY, tokens=budget.used_tokens + _STEP)
+    found = []
+    for number in range(crossings):
+        time.sleep(chance.uniform(0, _LONGEST_PAUSE_SECONDS))
+        _say(printing[number % len(printing)], _STEP)
+        began = time.perf_counter()
+        for claude in claudes:
+            wait_until(_is_blocked(house, claude, is_so=True), "all are blocked", timeout_seconds=60)
+        found.append(time.perf_counter() - began)
+        house.client.extend_budget(budget.id, tokens=_STEP)
+        for claude in claudes:
+            wait_until(_is_blocked(house, claude, is_so=False), "all go on", timeout_seconds=60)
     return found
 
 
