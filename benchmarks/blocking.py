@@ -132,8 +132,8 @@ def _cross_all(house: House, claudes: Sequence[_Claude], crossings: int) -> list
         found.append(time.perf_counter() - began)
         house.client.extend_budget(budgets[claude.id], tokens=_STEP)
         wait_until(_is_blocked(house, claude, is_so=False), "it goes on", timeout_seconds=60)
-    for budget in budgets.values():
-        house.client.remove_budget(budget)
+    for number in budgets.values():
+        house.client.remove_budget(number)
     return found
 
 

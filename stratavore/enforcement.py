@@ -150,10 +150,11 @@ class Enforcement:
         self._unwritten = await asyncio.to_thread(self._write, all_due)
 
     def _write(self, due: Mapping[str, str | None]) -> dict[str, str | None]:
-        unwritten = {}
+        unwritten, written = dict[str, str | None](), dict[str | None, str]()
         for runner_id, reason in due.items():
             try:
-                verdicts.write(self._context.paths, runner_id, reason)
+                verdicts.write(self._context.paths, runner_id, reason, like=written.get(reason))
+                written.setdefault(reason, runner_id)
             except OSError as problem:
                 log.warning("a verdict could not be written", extra={"runner": runner_id, "why": str(problem)})
                 unwritten[runner_id] = reason

@@ -60,13 +60,35 @@ def write_files(directory: Path, files: Mapping[str, str]) -> None:
         _write_private(str(directory / name), content.encode())
 
 
+def link_file(file: Path, place: Path) -> None:
+    """Give a file that is never changed another name, in place of what has that name.
+
+    Raises:
+        OSError: it cannot be; what was there is there.
+    """
+    beside = f"{place}.new"
+    with suppress(FileNotFoundError):  # left behind by a crash
+        os.unlink(beside)
+    os.link(file, beside, follow_symlinks=False)
+    os.replace(beside, place)
+
+
 def _write_private(path: str, content: bytes) -> None:
     """Write a 0600 file at once and whole."""
     beside = f"{path}.new"
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    with open(fd, "wb") as file:  # on a full disk `os.write` may write a part and say nothing
+    with open(_open_new(beside), "wb") as file:  # on a full disk `os.write` may write a part and say nothing
         file.write(content)
     os.replace(beside, path)
+
+
+def _open_new(path: str) -> int:
+    """Open a file that nobody has yet: what a crash left there may be another name of a file that counts."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
+        os.unlink(path)
+        return os.open(path, flags, 0o600)
 
 
 def remove_all(paths: Paths, runner_ids: Iterable[str], logs: Iterable[str]) -> int:

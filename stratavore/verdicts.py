@@ -9,18 +9,25 @@ from contextlib import suppress
 
 from stratavore.hook import VERDICT
 from stratavore.paths import Paths
-from stratavore.runner_files import write_files
+from stratavore.runner_files import link_file, write_files
 
 LONGEST_REASON = 1000
 """Letters; it is shown to a person inside the agent."""
 
 
-def write(paths: Paths, runner_id: str, reason: str | None) -> None:
+def write(paths: Paths, runner_id: str, reason: str | None, *, like: str | None = None) -> None:
     """From now on block the agent's next prompt and next tool, with this reason; None: let it go on.
+
+    `like` is another runner, for whom the same was just written: one file with a thousand names is sooner there than a
+    thousand files.
 
     Raises:
         OSError: the file cannot be written; the verdict is what it was.
     """
+    if like is not None:
+        with suppress(OSError):  # it has gone, or has names enough
+            link_file(paths.runner(like) / VERDICT, paths.runner(runner_id) / VERDICT)
+            return
     write_files(paths.runner(runner_id), {VERDICT: json.dumps(None if reason is None else reason[:LONGEST_REASON])})
 
 
