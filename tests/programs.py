@@ -31,7 +31,7 @@ PATH = f"{CLIS / 'bin'}:{os.environ.get('PATH', os.defpath)}"
 
 # Where npm puts the program itself: install scripts, which would put it in place, are not run.
 FROM_NPM = {
-    "ccusage": "ccusage/src/cli.js",
+    "ccusage": "@ccusage/ccusage-linux-*/bin/ccusage",
     "claude": "@anthropic-ai/claude-code-linux-*/claude",
     "codex": "@openai/codex/bin/codex.js",
     "gemini": "@google/gemini-cli/bundle/gemini.js",
@@ -110,6 +110,7 @@ def _install_from_npm() -> None:
     for name, pattern in FROM_NPM.items():
         found = sorted((CLIS / "node_modules").glob(pattern))
         if found:
+            found[0].chmod(0o755)
             (CLIS / "bin" / name).symlink_to(found[0])
     installed.write_bytes(wanted)
 
