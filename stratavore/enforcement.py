@@ -28,6 +28,7 @@ from stratavore.store.blocks import Block, Excess, Standing
 from stratavore.store.database import Rows, Tx
 from stratavore.store.reservations import amount
 from stratavore.store.supervision import Supervised
+from stratavore.wording import local_time
 
 log = logging.getLogger(__name__)
 
@@ -228,7 +229,7 @@ def _words(excess: Excess) -> str:
     whose = "everything" if excess.name is None else f"{excess.scope} {excess.name}"
     budget = f"the {excess.period} budget of {whose}, {amount(excess.limit, excess.unit)}"
     lifted = f"`stratavore budget extend {excess.budget_id}`, typed outside of this runner, goes on now."
-    when = "" if excess.resets_at is None else f" It resets at {excess.resets_at}."
+    when = "" if excess.resets_at is None else f" It resets at {local_time(excess.resets_at)}."
     if excess.kind == "unpriced":
         model = "".join(letter for letter in (excess.model or "")[:100] if letter.isprintable())
         lifted = f"`stratavore budget remove {excess.budget_id}`, or a price for it in the configuration, goes on."

@@ -45,11 +45,13 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
     if request.text is not None:
         _refuse_at_a_dialog(row, agent, before)
     parts = _parts(request, agent, _modes(context, row))
-    if not parts:
-        raise Invalid("there is nothing to send", remedy="give a text or --key")
+    if not parts or (request.text is not None and not request.text.strip() and not request.keys):
+        raise Invalid("there is nothing to send", remedy="give a text, or `--key enter`")
     await _type(context, asker, row, parts)
     if request.text is None or not request.submit or before is None:
         return Sent(taken=None, detail="sent; this program does not tell whether it took it")
+    if (reason := runners.get_runner(context.rows, row.id).blocked) is not None and agent.takes_verdicts:
+        return Sent(taken=False, detail=f"a budget holds it back: {reason}")
     return await _taken(context, agent, row, start, before)
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from stratavore.model import Desired, EndReason, Evidence, RestartPolicy, Runner, RunnerState, Status
-from stratavore.store import events, projects, runners, samples
+from stratavore.store import blocks, events, projects, runners, samples
 from stratavore.store.query import Rows
 
 _EVENTS_TOLD = 5
+_NAMES_TOLD = 8
 _EXTEND = "`stratavore budget extend` lets it go on now"
 _ENDS: Mapping[EndReason, str] = {
     EndReason.EXITED: "it ended by itself",
@@ -38,6 +39,15 @@ def whole(rows: Rows, warnings: list[str], *, seen_since: datetime | None) -> St
         rss_bytes=use.get("rss_bytes"),
         warnings=warnings,
     )
+
+
+def held_back(rows: Rows) -> list[str]:
+    """A line on the runners that a budget holds, if there are any."""
+    names = sorted(blocks.names_of_held(rows))
+    if not names:
+        return []
+    listed = ", ".join(names[:_NAMES_TOLD]) + (", …" if len(names) > _NAMES_TOLD else "")
+    return [f"held back by budgets: {listed}; `stratavore budget` tells by which"]
 
 
 def recorded_evidence(rows: Rows, runner: Runner) -> list[Evidence]:

@@ -19,7 +19,7 @@ from stratavore.model import (
 from stratavore.protocol import ListEvents, Nothing
 from stratavore.quotas import exceeded
 from stratavore.spawning import start_of
-from stratavore.standing import next_of, recorded_evidence, summary_of, whole
+from stratavore.standing import held_back, next_of, recorded_evidence, summary_of, whole
 from stratavore.store import events, runners, supervision
 from stratavore.store.database import Condition
 from stratavore.store.supervision import Supervised
@@ -27,7 +27,8 @@ from stratavore.store.supervision import Supervised
 
 async def status(context: Context, asker: Asker, request: Nothing) -> Status:
     """The whole house in one line."""
-    warnings = [*warnings_of(context), *exceeded(context.rows, context.seen_since())]
+    rows = context.rows
+    warnings = [*warnings_of(context), *exceeded(rows, context.seen_since()), *held_back(rows)]
     return whole(context.rows, warnings, seen_since=context.seen_since())
 
 

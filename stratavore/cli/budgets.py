@@ -204,6 +204,6 @@ def _amount(found: dict[str, Any], what: str) -> str:
     if found["limit_tokens"] is not None:
         return f"{found[f'{what}_tokens']:,} tokens"
     if found["limit_usd"] is not None:
-        return f"{found[f'{what}_usd']:,.2f} USD"
+        return f"{humane.usd(found[f'{what}_usd'])} USD"
     share = found.get(f"{what}_percent")
     return humane.UNKNOWN if share is None else f"{share:g} %"

@@ -3,14 +3,14 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from stratavore import wording
+from stratavore.wording import local_time, moment
+
+__all__ = ["UNKNOWN", "ago", "count", "ending", "local_time", "moment", "percent", "plural", "size", "span", "usd"]
+
 UNKNOWN = "-"
 
 _SPANS = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
-
-
-def moment(iso: str) -> datetime:
-    """The time that the API wrote, aware."""
-    return datetime.fromisoformat(iso)
 
 
 def ago(iso: str | None, now: datetime | None = None) -> str:
@@ -27,11 +27,6 @@ def span(seconds: float) -> str:
         if seconds >= length:
             return f"{int(seconds // length)}{unit}"
     return "0s"
-
-
-def local_time(iso: str) -> str:
-    """The time where the reader is, to the second."""
-    return moment(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def size(count: int | None) -> str:
@@ -59,10 +54,8 @@ def count(number: int | None) -> str:
 
 
 def usd(amount: float | None) -> str:
-    """US dollars, without their name; cents, and what is less than a dollar to a hundredth of a cent."""
-    if amount is None:
-        return UNKNOWN
-    return f"{amount:,.2f}" if amount >= 1 or amount == 0 else f"{amount:.4f}"
+    """US dollars, without their name."""
+    return UNKNOWN if amount is None else wording.usd(amount)
 
 
 def percent(share: float | None) -> str:

@@ -76,7 +76,7 @@ def _row(runner: dict[str, Any]) -> list[str]:
         runner["project"],
         runner["agent"],
         state(runner) if living else ", ".join(part for part in (runner["state"], humane.ending(runner)) if part),
-        runner["activity"] if living and runner["activity"] != "unknown" else humane.UNKNOWN,
+        _doing(runner) if living else humane.UNKNOWN,
         humane.percent(runner["cpu_percent"]) if living else humane.UNKNOWN,
         humane.size(runner["rss_bytes"]) if living else humane.UNKNOWN,
         humane.count(runner["tokens"]),
@@ -84,6 +84,13 @@ def _row(runner: dict[str, Any]) -> list[str]:
         humane.ago(runner["started_at"]),
         runner["last_line"] or "",
     ]
+
+
+def _doing(runner: dict[str, Any]) -> str:
+    """In a word; that a budget holds it comes first, for nothing else will happen there."""
+    if runner["blocked"]:
+        return "held back"
+    return humane.UNKNOWN if runner["activity"] == "unknown" else str(runner["activity"])
 
 
 def state(runner: dict[str, Any]) -> str:

@@ -36,8 +36,7 @@ def interrupt(runner: str, as_json: bool) -> None:
 def _show(sent: dict[str, Any], as_json: bool) -> None:
     if as_json:
         show_json(sent)
-        return
-    if sent["taken"] is None:
+    elif sent["taken"] is None:
         say(sent["detail"] or "sent; whether it was taken is unknown")
     else:
         word = "taken" if sent["taken"] else "not taken"

@@ -125,8 +125,8 @@ def row(session: dict[str, Any]) -> list[str]:
 def cost(used: dict[str, Any]) -> str:
     """What it cost; what has no price is said to cost more than what has."""
     if used["unpriced_calls"]:
-        return f"> ${used['cost_usd']:.2f}" if used["cost_usd"] else "unpriced"
-    return f"${used['cost_usd']:.2f}"
+        return f"> ${humane.usd(used['cost_usd'])}" if used["cost_usd"] else "unpriced"
+    return f"${humane.usd(used['cost_usd'])}"
 
 
 def _transcript(session: dict[str, Any], *, is_file: bool) -> AbstractContextManager[IO[bytes]]:

@@ -142,6 +142,14 @@ def list_all(rows: Rows) -> dict[str, Standing]:
     return {row["runner_id"]: load(Standing, row) for row in rows.all("SELECT * FROM blocks")}
 
 
+def names_of_held(rows: Rows) -> list[str]:
+    """The names of the living runners that may not go on."""
+    found = rows.all(
+        "SELECT r.name FROM blocks AS b JOIN runners AS r ON r.id = b.runner_id WHERE r.alive = 1 AND b.rung != 'warn'"
+    )
+    return [row["name"] for row in found]
+
+
 def next_rollover(rows: Rows, *, now: datetime) -> datetime | None:
     """When the first of the present periods ends in which somebody is held; None if none does."""
     found = rows.scalar(

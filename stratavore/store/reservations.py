@@ -18,6 +18,7 @@ from stratavore.model import BudgetPeriod
 from stratavore.store.budget_rows import BudgetRow, bounds_at, open_period, period_at, zone_of
 from stratavore.store.database import Rows, Tx
 from stratavore.store.rows import column
+from stratavore.wording import local_time, usd
 
 _PAST_RUNS = 21
 
@@ -105,7 +106,7 @@ def refusal(budget: BudgetRow, room: Room, wish: Estimate, count: int) -> Budget
         amounts += f", {amount(room.reserved, unit)} reserved"
     if room.left > 0:
         amounts += f", {amount(each * count, unit)} more are expected of {'it' if count == 1 else f'{count} runs'}"
-    when = "" if room.resets_at is None else f"it resets at {room.resets_at}, or "
+    when = "" if room.resets_at is None else f"it resets at {local_time(room.resets_at)}, or "
     refused = BudgetExceeded(
         f"{budget.title} is {amounts}", remedy=f"{when}`stratavore budget extend {budget.id}` makes room now"
     )
@@ -239,7 +240,7 @@ def amount(value: float, unit: str) -> str:
         case "tokens":
             return f"{value:,.0f} tokens"
         case "nano_usd":
-            return f"{value / 1e9:,.2f} USD"
+            return f"{usd(value / 1e9)} USD"
         case _:
             return f"{value:g} %"
 

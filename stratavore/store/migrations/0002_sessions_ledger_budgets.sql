@@ -163,7 +163,7 @@ CREATE TABLE account_windows (
 ALTER TABLE installation ADD COLUMN timezone TEXT NOT NULL DEFAULT '';
 
 CREATE TABLE budgets (
-    id             INTEGER PRIMARY KEY,
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,  -- people type it: a number never means another budget
     scope          TEXT    NOT NULL CHECK (scope IN ('global', 'project', 'runner')),
     project_id     INTEGER REFERENCES projects (id) ON DELETE CASCADE,
     runner_id      TEXT    REFERENCES runners (id) ON DELETE CASCADE,
