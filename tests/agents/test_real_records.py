@@ -120,6 +120,7 @@ def test_new_resumed_tool_sub_agents_and_failed_turns_are_calls_as_they_were_bil
     assert [turn for turn in said if turn.role == "tool" and "hi there" in turn.text]
 
 
+@pytest.mark.long
 @desks(FORKING)
 def test_what_a_fork_copied_is_counted_once(desk: Desk) -> None:
     desk.work("count to 3", "count to 4")
@@ -144,6 +145,7 @@ def is_idle(desk: Desk) -> bool:
     return bool(activities) and activities[-1] == Activity.IDLE
 
 
+@pytest.mark.long
 @desks(FORKING)
 def test_an_interrupted_turn_leaves_the_agent_idle_and_what_was_billed_before_and_after_it(desk: Desk) -> None:
     with desk.at_prompt() as terminal:
@@ -187,6 +189,7 @@ def test_claude_tells_of_no_compaction(desk: Desk) -> None:
     assert told.invented(desk.standin.billed) == {}
 
 
+@pytest.mark.long
 @only_claude
 def test_claude_is_in_a_new_conversation_after_clear(desk: Desk) -> None:
     with desk.at_prompt() as terminal:
