@@ -5,20 +5,13 @@ from enum import StrEnum
 from typing import Any
 
 from stratavore.model.base import Public
+from stratavore.model.spending import UsageTotal
 
 
-class ModelUsage(Public, frozen=True):
-    """What one model did in a conversation. The classes of tokens are disjoint."""
+class ModelUsage(UsageTotal, frozen=True):
+    """What one model did in a conversation."""
 
     model: str
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    cache_write_5m_tokens: int
-    cache_write_1h_tokens: int
-    cache_read_tokens: int
-    cost_usd: float
-    unpriced_calls: int
 
 
 class Session(Public, frozen=True):
