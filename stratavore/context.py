@@ -51,7 +51,8 @@ class News:
         """Return at the next news, or when the time has passed."""
         event = self._next = self._next or asyncio.Event()
         try:
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
         except TimeoutError:
             return
 

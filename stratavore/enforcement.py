@@ -65,7 +65,8 @@ class Enforcement:
         await _try(self.restore())
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wakeup.wait(), self._pause())
+                async with asyncio.timeout(self._pause()):
+                    await self._wakeup.wait()
             self._wakeup.clear()
             await _try(self.judge())
             await asyncio.sleep(_BREATH_SECONDS)

@@ -31,7 +31,8 @@ async def stop_daemon(context: Context, asker: Asker, request: StopDaemon) -> Ac
     if request.runners:
         await stop_runners(context, asker, Stop(), "*")
         with suppress(TimeoutError):  # who is still busy then waits for a silent shim, which was told already
-            await asyncio.wait_for(context.house.settle(), _SETTLE_SECONDS)
+            async with asyncio.timeout(_SETTLE_SECONDS):
+                await context.house.settle()
     context.house.stop(leave_mark=not request.restart)
     return Acknowledged()
 

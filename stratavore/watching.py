@@ -115,7 +115,8 @@ class Watching:
         """Until a hook pokes, or it is time for all."""
         await asyncio.sleep(_BETWEEN_SECONDS)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wakeup.wait(), LOOK_SECONDS - _BETWEEN_SECONDS)
+            async with asyncio.timeout(LOOK_SECONDS - _BETWEEN_SECONDS):
+                await self._wakeup.wait()
         self._wakeup.clear()
 
     def _read_rows(self) -> None:

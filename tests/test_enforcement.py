@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stratavore import verdicts
+from stratavore.enforcement import Enforcement
 from stratavore.errors import BudgetExceeded, UnpricedModel
 from stratavore.model import Budget, Desired, EndReason, Launched, Runner
 from stratavore.store import budgets
@@ -332,3 +333,18 @@ async def test_the_median_of_past_runs_is_expected(tmp_path: Path) -> None:
         assert (plan.estimate_tokens, plan.estimate_usd) == (300, 0.3)
         assert (await house.plan("p", agent="plain")).estimate_tokens == 0
         assert (await house.plan("p", agent="hooked", budget_tokens=50)).estimate_tokens == 50
+
+
+@pytest.mark.parametrize("turns", range(4))
+async def test_its_end_is_not_forgotten_over_something_to_judge(tmp_path: Path, turns: int) -> None:
+    """Else a daemon that was asked to end goes on waiting for that, if somebody was blocked in the same moment."""
+    async with living(tmp_path / "state", config()) as house:
+        enforcement = Enforcement(house.context)
+        running = asyncio.ensure_future(enforcement.run())
+        await asyncio.sleep(0.3)
+        enforcement.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        done, _ = await asyncio.wait([running], timeout=2)
+        assert done

@@ -155,7 +155,8 @@ class Ingest:
             self._answer(asked)
         if not self._queue and not any(work.is_waiting for work in self._brought_in):
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), max(0.0, ends_at - loop.time()))
+                async with asyncio.timeout_at(ends_at):
+                    await self._woken.wait()
 
     def _answer(self, asked: Sequence["asyncio.Future[None]"]) -> None:
         for each in asked:

@@ -88,7 +88,8 @@ class Meetings:
         """Whether there is nothing more to try: it is connected, speaks no version of ours, or is gone."""
         try:
             if is_alive := client.is_locked(self._paths.shim(shim.id) / "lock"):
-                await asyncio.wait_for(self._connect(shim), _ANSWER_SECONDS)
+                async with asyncio.timeout(_ANSWER_SECONDS):
+                    await self._connect(shim)
         except Refused as refused:
             _log.error("shim refused", extra={"shim": shim.id, "reason": refused.text})
             self._set_health(shim, "incompatible")

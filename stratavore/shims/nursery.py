@@ -162,7 +162,8 @@ class Nursery:
             *argv, stdin=null, stdout=null, stderr=pipe, env=_clean_environment(), cwd="/"
         )
         try:
-            _, text = await asyncio.wait_for(process.communicate(), _START_SECONDS)
+            async with asyncio.timeout(_START_SECONDS):
+                _, text = await process.communicate()
         except TimeoutError:
             process.kill()
             await process.wait()
