@@ -70,7 +70,8 @@ def report(tx: Tx, ended: Ended, nano_usd: int) -> None:
 def attribute(tx: Tx, numbers: Collection[int], *, now: datetime) -> int:
     """Give the calls of these conversations that are nobody's to the runners that made them; returns how many."""
     nobodys = tx.tuples(
-        f"SELECT {_COLUMNS} FROM usage WHERE session IN (SELECT value FROM json_each(?)) AND runner_id IS NULL",
+        f"SELECT {_COLUMNS} FROM usage INDEXED BY usage_session"
+        " WHERE session IN (SELECT value FROM json_each(?)) AND runner_id IS NULL",
         (column(list(numbers)),),
     )
     were = [Entry(*row) for row in nobodys]

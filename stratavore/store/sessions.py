@@ -253,7 +253,8 @@ def belong_to(tx: Tx, project_id: int, path: str) -> None:
         {"project": project_id, "path": path},
     )
     tx.execute(
-        "UPDATE usage SET project_id = ? WHERE project_id IS NULL AND session IN (SELECT value FROM json_each(?))",
+        "UPDATE usage INDEXED BY usage_session SET project_id = ?"
+        " WHERE project_id IS NULL AND session IN (SELECT value FROM json_each(?))",
         (project_id, column([row["number"] for row in found])),
     )
 
