@@ -7,11 +7,12 @@ Rule 2: a conversation that is known to be another runner's is never taken for t
 from collections.abc import Collection, Sequence
 from datetime import datetime
 
-from stratavore.agents import Traces, account_home, resolve
+from stratavore import spool
+from stratavore.agents import Agent, Traces, account_home, resolve
 from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.spawning import start_of
-from stratavore.store import supervision
+from stratavore.store import activity, supervision
 from stratavore.store.sessions import Conversation
 from stratavore.writers import Neighbours
 
@@ -31,7 +32,7 @@ def look(
 ) -> Conversation | str | None:
     """The conversation, or why it is not known; None: its agent keeps none, or cannot be asked.
 
-    The runner's living processes are `members`; `taken` are others' conversations.
+    The runner's living processes are `members`, none once it has ended; `taken` are others' conversations.
 
     Reads files: call it beside the loop when there are many.
     """
@@ -49,10 +50,26 @@ def look(
         taken=frozenset(taken),
         rivals=0 if agent.tells_session else _rivals(agent.name, start.cwd, members, neighbours or Neighbours()),
     )
-    found = agent.find_session(start, traces)
+    found = _hooked(context, runner_id, agent, started_at) if not members else None
+    found = found or agent.find_session(start, traces)
     if found is None:
         return agent.why_unknown(start, traces)
     return Conversation(agent.name, str(account_home(agent.name, start.env, profile)), found)
+
+
+def _hooked(context: Context, runner_id: str, agent: Agent, since: datetime) -> str | None:
+    """The conversation that the hooks of a run named last, of what they left that nobody has read yet."""
+    offset, entered = activity.get_offset(context.rows, runner_id) or 0, None
+    while True:
+        piece = spool.read(context.paths.runner(runner_id), offset)
+        for heard in piece.heard:
+            if heard.at >= since:
+                entered = (
+                    agent.hooked(heard.event, heard.said, heard.at, is_blocked=heard.is_blocked).entered or entered
+                )
+        if not piece.is_more:
+            return entered
+        offset = piece.offset
 
 
 def _rivals(kind: str, directory: str, members: Sequence[tuple[int, int]], neighbours: Neighbours) -> int:

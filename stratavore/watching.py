@@ -4,6 +4,7 @@ Rule 1: a hook is looked at when it pokes, everything else twice a second; a run
 Rule 2: what has changed, its events, and how far the spools were read are one transaction. What could not be stored is
 stored with the next.
 Rule 3: an event tells of an edge: that a runner begins to wait, or does so no longer.
+Rule 4: an agent that says that it has gone into another conversation is followed there at once.
 """
 
 import asyncio
@@ -11,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import NamedTuple
 
 from stratavore import spool
@@ -23,10 +25,11 @@ from stratavore.glimpses import Shown, Watch, compiled
 from stratavore.model import Activity
 from stratavore.pokes import Pokes
 from stratavore.spawning import start_of
-from stratavore.store import activity, allowances, events, supervision, windows
+from stratavore.store import activity, allowances, events, sessions, supervision, windows
 from stratavore.store.activity import Watched
 from stratavore.store.database import Tx
 from stratavore.store.events import Fact
+from stratavore.store.sessions import Conversation
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +48,14 @@ class _Spooled(NamedTuple):
 
     runner_id: str
     piece: spool.Piece
+
+
+class _Entered(NamedTuple):
+    """A run has gone into a conversation."""
+
+    run_key: str
+    conversation: Conversation
+    at: datetime
 
 
 class _Seen(NamedTuple):
@@ -74,6 +85,8 @@ class Watching:
         self._emptied: dict[str, int] = {}
         self._windows: dict[tuple[str, str, str], Window] = {}
         self._prompted: set[str] = set()
+        self._named: dict[str, str] = {}
+        self._entered: dict[str, _Entered] = {}
         self._news_read, self._rows_read_at, self._looked_at = -1, 0.0, 0.0
 
     async def run(self) -> None:
@@ -132,6 +145,7 @@ class Watching:
         self._board.forget(over)
         for runner_id in over:
             del self._watches[runner_id], self._offsets[runner_id]
+            self._named.pop(runner_id, None)
         for row in rows.values():
             if followed.get(row.id) != row.key:
                 self._follow(row)
@@ -182,6 +196,9 @@ class Watching:
         for runner_id, live in seen.states:
             self._board.say(runner_id, Source.STATE_FILE, live.activity, live.said, live.at or now)
             self._board.unsay(runner_id, Source.SCREEN)
+            if live.session_id is not None and self._named.get(runner_id) != live.session_id:
+                self._named[runner_id] = live.session_id
+                self._enters(self._watches[runner_id], live.session_id, now)
         for runner_id, shown in seen.screens:
             if shown.live is None:
                 self._board.unsay(runner_id, Source.SCREEN)
@@ -205,8 +222,16 @@ class Watching:
         if told.windows and watch.start is not None:
             home = str(account_home(watch.agent.name, watch.start.env, watch.start.profile))
             self._windows |= {(watch.agent.name, home, each.name): each for each in told.windows}
+        if told.entered is not None and heard.at >= watch.row.created_at:  # an earlier one was another run's
+            self._enters(watch, told.entered, heard.at)
         for listener in self._on_told:
             listener(runner_id, told)
+
+    def _enters(self, watch: Watch, session_id: str, at: datetime) -> None:
+        if watch.start is not None:
+            home = str(account_home(watch.agent.name, watch.start.env, watch.start.profile))
+            found = Conversation(watch.agent.name, home, session_id)
+            self._entered[watch.row.id] = _Entered(watch.row.key, found, at)
 
     def _has_read(self, runner_id: str, piece: spool.Piece) -> None:
         if runner_id not in self._offsets:
@@ -224,8 +249,8 @@ class Watching:
             self._unstored[change.runner_id] = change if earlier is None else change._replace(was=earlier.was)
         prompted = [each for each in self._watches if each not in self._prompted and self._board.has_worked(each)]
         changes, offsets = list(self._unstored.values()), dict(self._offsets_unstored)
-        told = dict(self._windows)
-        if not (changes or offsets or prompted):
+        told, entered = dict(self._windows), dict(self._entered)
+        if not (changes or offsets or prompted or entered):
             return
         offsets |= dict.fromkeys(self._emptied, 0)  # before the files are: a crash then has them read again
         now = self._context.clock.now()
@@ -247,6 +272,8 @@ class Watching:
             activity.beat(tx, heard_of, now=now)
             activity.set_offsets(tx, offsets)
             activity.note_prompts_taken(tx, prompted)
+            for each in entered.values():
+                sessions.follow(tx, each.run_key, each.conversation, now=each.at)
             for (agent, home, _), window in told.items():
                 windows.note_all(tx, agent, home, [window])
             if told:
@@ -255,11 +282,12 @@ class Watching:
             facts = [fact for change in known for fact in _facts(change, watched[change.runner_id])]
             events.append_all(tx, facts, now=now)
 
-        if changes or prompted:
+        if changes or prompted or entered:
             await self._context.write(store)
         else:  # that is no news
             await self._context.database.write(store)
         self._has_stored(changes, offsets, prompted)
+        self._entered = {key: each for key, each in self._entered.items() if entered.get(key) is not each}
         if told:
             self._windows = {key: window for key, window in self._windows.items() if told.get(key) is not window}
             self._context.house.judge()

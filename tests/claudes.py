@@ -46,11 +46,14 @@ class Claude:
     async def launch(cls, house: House, **fields: Any) -> "Claude":
         return cls(house, await house.running("p", argv=[], **fields))
 
-    def is_now(self, status: str, waiting_for: str = "", at: float | None = None) -> None:
+    def is_now(
+        self, status: str, waiting_for: str = "", at: float | None = None, *, session_id: str | None = None
+    ) -> None:
         """Its state file says so."""
         state: dict[str, Any] = {"pid": self.runner.pid, "procStart": str(self._start_time), "status": status}
         state |= {"waitingFor": waiting_for} if waiting_for else {}
         state |= {"statusUpdatedAt": at * 1000} if at else {}
+        state |= {"sessionId": session_id} if session_id else {}
         file = self._account / "sessions" / f"{self.runner.pid}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(state))

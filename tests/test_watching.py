@@ -1,6 +1,8 @@
 """What runners do is looked for, and written down when it changes."""
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -39,6 +41,55 @@ async def test_a_hook_is_seen_at_once(place: House) -> None:
     found = await claude.becomes("working")
     assert time.monotonic() - began < 0.3
     assert (found.activity_source, found.seen_at is not None) == (Source.HOOK, True)
+
+
+CLEARED = "0f0e1de9-0000-4000-8000-00000000000c"
+
+
+async def test_an_agent_that_goes_into_another_session_is_followed_at_once(place: House) -> None:
+    claude = await Claude.launch(place)
+    first = claude.runner.session_id or ""
+    for goes_to, source in ((CLEARED, "clear"), (first, "resume")):
+        left = (await place.get(claude.runner.id)).session_id or ""
+        await claude.hook("SessionEnd", session_id=left, reason=source)
+        await claude.hook("SessionStart", session_id=goes_to, source=source)
+        began = time.monotonic()
+        await until(lambda goes_to=goes_to: session_of(place, claude) == goes_to)  # type: ignore[misc]
+        assert time.monotonic() - began < 0.4, "no look at the processes is due for an hour"
+        assert (await place.ask("get_session", left)).ended_at is not None
+        assert (await place.ask("get_session", goes_to)).is_live
+    assert (await place.ask("get_session", CLEARED)).runners == [claude.runner.name]
+    assert place.told(claude.runner.id).count("runner.session_entered") == 2
+
+
+async def test_a_state_file_tells_of_another_session_where_no_hook_does(place: House) -> None:
+    claude = await Claude.launch(place)
+    claude.is_now("idle", session_id=claude.runner.session_id)
+    await claude.becomes("idle")
+    claude.is_now("busy", session_id=CLEARED)
+    await until(lambda: session_of(place, claude) == CLEARED, seconds=2)
+    await claude.hook("SessionStart", session_id=claude.runner.session_id, source="resume")
+    await until(lambda: session_of(place, claude) == claude.runner.session_id)
+    claude.is_now("idle", session_id=CLEARED)  # it is written a moment later, and said that before
+    await claude.becomes("idle")
+    assert session_of(place, claude) == claude.runner.session_id
+
+
+async def test_what_a_hook_said_last_holds_where_nobody_listened_to_the_end_of_the_run(place: House) -> None:
+    claude = await Claude.launch(place)
+    await place.stop()
+    await claude.hook("SessionStart", session_id=CLEARED, source="clear")
+    os.kill(claude.runner.pid or 0, signal.SIGTERM)
+    await place.start()
+    ended = await place.ended(claude.runner.id)
+    assert ended.session_id == CLEARED
+    found = await place.ask("get_session", CLEARED)
+    assert (found.is_live, found.runners) == (False, [claude.runner.name])
+
+
+def session_of(place: House, claude: Claude) -> str | None:
+    found = place.context.rows.scalar("SELECT session_id FROM runners WHERE id = ?", (claude.runner.id,))
+    return None if found is None else str(found)
 
 
 async def test_only_the_edges_of_waiting_are_events(place: House) -> None:

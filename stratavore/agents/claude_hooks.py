@@ -2,6 +2,7 @@
 
 Rule 1: that a person pressed Esc fires no hook: what they tell last may be long past.
 Rule 2: a sub-agent's hooks tell nothing of what the conversation does, but that it waits for a permission.
+Rule 3: whatever takes it into another conversation (`/clear`, `/resume`) fires SessionStart, which names that one.
 """
 
 import hashlib
@@ -64,6 +65,8 @@ def told(event: str, text: bytes, at: datetime, *, is_blocked: bool) -> HookTold
         return HookTold(activity=Activity.WAITING_PERMISSION, said=_wish(said), **common)
     if said.agent_id:
         return HookTold(**common)
+    if event == "SessionStart":
+        return HookTold(entered=said.session_id, **common)
     if is_blocked:
         return HookTold(activity=Activity.IDLE, said=f"{event}, blocked", **common)
     if event in _WORKING:

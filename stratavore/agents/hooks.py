@@ -53,6 +53,8 @@ class HookTold(msgspec.Struct, frozen=True, kw_only=True):
     activity: Activity | None = None
     said: str = ""
     session_id: str | None = None
+    entered: str | None = None
+    """The conversation in which the agent is from now on."""
     took_prompt: bool = False
     limit: Limited | None = None
     finished_tool: str | None = None

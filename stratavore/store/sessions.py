@@ -183,11 +183,12 @@ def leave_all(tx: Tx, ends: Mapping[str, datetime]) -> None:
 def follow(tx: Tx, run_key: str, found: Conversation | str, *, now: datetime) -> None:
     """The run turned out to be in that conversation; or it is not known in which, and why.
 
-    If another run of ours is in it, the runner is not taken for being there: it may not resume it.
+    If another run of ours is in it, the runner is not taken for being there: it may not resume it. A run that has
+    ended was there to its end; one after which another began is told of too late.
     """
     runner = tx.one_or_none(
-        "SELECT r.id, r.name, r.project_id, r.cwd, r.session_id, r.session_detail, r.fork_of"
-        "  FROM runs AS n JOIN runners AS r ON r.id = n.runner_id WHERE n.key = ?",
+        "SELECT r.id, r.name, r.project_id, r.cwd, r.session_id, r.session_detail, r.fork_of, n.ended_at"
+        "  FROM runs AS n JOIN runners AS r ON r.id = n.runner_id AND r.run = n.number WHERE n.key = ?",
         (run_key,),
     )
     if runner is None or (isinstance(found, Conversation) and not is_id(found.id)):
@@ -206,6 +207,8 @@ def follow(tx: Tx, run_key: str, found: Conversation | str, *, now: datetime) ->
         return
     whose = {"runner_id": runner["id"], "project_id": runner["project_id"], "cwd": runner["cwd"]}
     enter(tx, *found, run_key=run_key, now=now, **whose)
+    if runner["ended_at"] is not None:
+        leave(tx, run_key, now=datetime.fromisoformat(runner["ended_at"]))
     if runner["session_id"] is None and runner["fork_of"] is not None:
         set_parent(tx, number, runner["fork_of"])
     if runner["session_id"] != found.id:

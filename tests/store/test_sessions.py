@@ -8,6 +8,7 @@ import pytest
 from stratavore.agents.records import Note
 from stratavore.clock import iso
 from stratavore.errors import Conflict
+from stratavore.lifecycle import State
 from stratavore.store import sessions
 from stratavore.store.supervision import Supervised
 from tests.books import NOW, Books
@@ -153,6 +154,18 @@ def test_a_call_is_of_the_runner_that_was_in_it_then(books: Books) -> None:
     enter(books, two, seconds=25)
     asked = {seconds: sessions.runner_at(books.rows, number, iso(at(seconds))) for seconds in (-1, 0, 10, 15, 20, 99)}
     assert asked == {-1: None, 0: one.id, 10: one.id, 15: None, 20: two.id, 99: two.id}
+
+
+def test_a_run_that_has_ended_was_there_to_its_end_and_keeps_nobody_out(books: Books) -> None:
+    row = books.runner_in(State.TERMINATED)
+    found = sessions.Conversation("claude", HOME, "one")
+    books.do(lambda tx: sessions.follow(tx, row.key, found, now=at(9)))
+    number = sessions.find(books.rows, "claude", "one") or 0
+    assert sessions.holder(books.rows, number) is None
+    assert sessions.runner_at(books.rows, number, iso(NOW)) == row.id
+    books.sql("UPDATE runners SET run = 2 WHERE id = ?", row.id)
+    books.do(lambda tx: sessions.follow(tx, row.key, found._replace(id="two"), now=at(9)))
+    assert sessions.find(books.rows, "claude", "two") is None, "its next run has begun"
 
 
 def test_what_a_forgotten_runner_was_in_is_still_told(books: Books) -> None:
