@@ -1,6 +1,6 @@
 """The verbs on budgets.
 
-Rule 1: what a verb changes is in force at once: who may go on now, or no longer, is judged right behind it.
+Rule 1: what a verb changes is in force at once: who may go on now, or no longer, is judged before it is answered.
 Rule 2: nobody inside a runner changes them, whatever the configuration allows it (see `auth`).
 """
 
@@ -12,7 +12,7 @@ from stratavore.agents import AGENTS, NamedProfile, resolve_or_shell
 from stratavore.context import Asker, Context
 from stratavore.errors import Invalid
 from stratavore.model import Acknowledged, Budget, BudgetHistory, BudgetScope
-from stratavore.protocol import ExtendBudget, Nothing, SetBudget
+from stratavore.protocol import ExtendBudget, Nothing, RemoveBudget, SetBudget
 from stratavore.store import budgets, projects, runners
 from stratavore.store.database import Rows, Tx
 
@@ -44,7 +44,7 @@ async def set_budget(context: Context, asker: Asker, request: SetBudget) -> Budg
         return budgets.put(tx, _columns(tx, request), actor=str(asker), now=now)
 
     number = await context.write(put)
-    context.house.judge()
+    await context.house.judged()
     return await get_budget(context, asker, Nothing(), str(number))
 
 
@@ -66,15 +66,22 @@ async def extend_budget(context: Context, asker: Asker, request: ExtendBudget, b
         budgets.extend(tx, known.id, by, actor=str(asker), now=now)
 
     await context.write(extend)
-    context.house.judge()
+    await context.house.judged()
     return await get_budget(context, asker, Nothing(), budget)
 
 
-async def remove_budget(context: Context, asker: Asker, request: Nothing, budget: str) -> Acknowledged:
-    """Forget a budget and its history; who was blocked by it goes on at once."""
+async def remove_budget(context: Context, asker: Asker, request: RemoveBudget, budget: str) -> Acknowledged:
+    """Forget a budget and its history; who was blocked by it goes on at once.
+
+    Raises:
+        NotFound: there is no such budget.
+    """
+    if request.dry_run:
+        budgets.get(context.rows, budget)
+        return Acknowledged()
     now = context.clock.now()
     await context.write(lambda tx: budgets.remove(tx, budgets.get(tx, budget).id, actor=str(asker), now=now))
-    context.house.judge()
+    await context.house.judged()
     return Acknowledged()
 
 

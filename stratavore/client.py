@@ -286,8 +286,8 @@ class Client:
         answer = self._ask("extend_budget", budget=str(budget), tokens=tokens, usd=usd, percent=percent)
         return cast("model.Budget", answer)
 
-    def remove_budget(self, budget: int) -> model.Acknowledged:
-        return cast("model.Acknowledged", self._ask("remove_budget", budget=str(budget)))
+    def remove_budget(self, budget: int, *, dry_run: bool = False) -> model.Acknowledged:
+        return cast("model.Acknowledged", self._ask("remove_budget", budget=str(budget), dry_run=dry_run))
 
     def usage(
         self,

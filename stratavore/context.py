@@ -181,6 +181,9 @@ class House(Protocol):
     def judge(self) -> None:
         """Have it looked at soon who may go on: a budget changed, or what was used."""
 
+    async def judged(self) -> None:
+        """The same, and return once that was done, or after some seconds: what is told then is true."""
+
     def stop(self, *, leave_mark: bool) -> None:
         """End the daemon soon; with the mark, nothing but a person starts it again."""
 

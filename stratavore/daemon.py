@@ -95,6 +95,10 @@ class Daemon:
         if self.enforcement is not None:
             self.enforcement.wake()
 
+    async def judged(self) -> None:
+        if self.enforcement is not None:
+            await self.enforcement.judged()
+
     def stop(self, *, leave_mark: bool, exit_code: int = 0) -> None:
         self._leaves_mark, self.exit_code = leave_mark, exit_code
         self._ended.set()

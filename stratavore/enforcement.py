@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from stratavore import admission, booking, verdicts
 from stratavore.agents import resolve_or_shell
 from stratavore.booking import Moment
-from stratavore.context import Context
+from stratavore.context import Context, News
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
 from stratavore.model import Desired, EndReason, OnExceeded
@@ -37,6 +37,8 @@ _LOOK_SECONDS, _IDLE_SECONDS = 5.0, 60.0
 """While somebody is held, a clock that was set is noticed so soon; else nothing happens by time alone."""
 _BREATH_SECONDS = 0.05
 """Between two judgements: many calls that are booked one after the other are judged together."""
+_PATIENCE_SECONDS = 3.0
+"""So long a verb waits for what follows from it; a judgement of a thousand takes about half of that."""
 _TOLD = {"warn": "runner.cannot_be_blocked", "block": "runner.blocked", "stop": "runner.held_to_budget"}
 
 
@@ -54,22 +56,39 @@ class Enforcement:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._wakeup = asyncio.Event()
+        self._begun = self._finished = 0
+        self._news = News()
         self._unwritten: dict[str, str | None] = {}
 
     def wake(self) -> None:
         """Something was used, somebody ended, or a budget changed."""
         self._wakeup.set()
 
+    async def judged(self) -> None:
+        """Return once a judgement that began after this is carried out, or after some seconds."""
+        mine = self._begun + 1
+        self.wake()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                while self._finished < mine:
+                    await self._news.wait(_PATIENCE_SECONDS)
+
     async def run(self) -> None:
         """Judge until cancelled."""
-        await _try(self.restore())
+        await self._round(self.restore())
         while True:
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._pause()):
                     await self._wakeup.wait()
             self._wakeup.clear()
-            await _try(self.judge())
+            await self._round(self.judge())
             await asyncio.sleep(_BREATH_SECONDS)
+
+    async def _round(self, work: Coroutine[Any, Any, None]) -> None:
+        self._begun += 1
+        await _try(work)
+        self._finished = self._begun
+        self._news.tell()
 
     async def restore(self) -> None:
         """Judge, and make every verdict agree with that: nobody knows which of them a crash left behind."""

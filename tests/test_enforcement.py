@@ -88,14 +88,17 @@ async def test_who_has_used_it_up_is_blocked_and_goes_on_once_it_is_more(tmp_pat
         assert (await house.get(other.id)).blocked is None, "nothing can hold it"
         shown = await house.ask("get_budget", str(budget.id))
         assert (shown.blocked, shown.exceeded) == ([one.name], True)
-        await house.ask("extend_budget", str(budget.id), tokens=1)
-        await free(house, one)
+        assert (await house.ask("extend_budget", str(budget.id), tokens=1)).blocked == []
+        assert verdicts.read(house.paths, one.id) is None, "what is answered is so already"
         await use(house, one, 1)
         await blocked(house, one)
         await house.ask("remove_budget", str(budget.id))
-        await free(house, one)
-        assert [name for name in house.told(one.id) if "block" in name] == ["runner.blocked", "runner.unblocked"] * 2
-        assert [name for name in house.told(other.id) if "block" in name] == ["runner.cannot_be_blocked"] * 2
+        assert verdicts.read(house.paths, one.id) is None
+        assert (await house.get(one.id)).blocked is None
+        assert (await put(house, tokens=1)).blocked == [one.name]
+        told = [name for name in house.told(one.id) if "block" in name]
+        assert told == ["runner.blocked", "runner.unblocked", "runner.blocked", "runner.unblocked", "runner.blocked"]
+        assert house.told(other.id).count("runner.cannot_be_blocked") == 3
         event = next(event for event in house.events_of(one.id) if event.type == "runner.blocked")
         assert (event.payload["budget"], event.payload["why"]) == (budget.id, reason)
 
@@ -269,7 +272,7 @@ async def test_partly_as_many_as_there_is_money_for(tmp_path: Path) -> None:
 async def test_what_nobody_can_measure_is_let_in(tmp_path: Path) -> None:
     async with living(tmp_path / "state", config(estimate_tokens=400)) as house:
         await house.project("p")
-        budget = await put(house, tokens=0)
+        budget = await put(house, tokens=1)
         runner = await house.running("p")
         shown = await house.ask("get_budget", str(budget.id))
         assert (shown.unmetered, shown.reserved_tokens) == ([runner.name], 0)
@@ -277,7 +280,7 @@ async def test_what_nobody_can_measure_is_let_in(tmp_path: Path) -> None:
         assert (plan.unmetered, plan.refused) == (True, None)
         plan = await house.plan("p", agent="hooked")
         assert (plan.unmetered, plan.estimate_tokens, len(plan.budgets)) == (False, 400, 1)
-        assert "budget of everything is 0 tokens" in str(plan.refused)
+        assert "budget of everything is 1 tokens" in str(plan.refused)
 
 
 async def test_a_run_that_comes_back_by_itself_waits_for_room(tmp_path: Path) -> None:

@@ -97,6 +97,10 @@ async def test_what_nobody_set_is_not_found(clean: House) -> None:
         {"period": "5h"},
         {"period": "run"},
         {"tokens": -1},
+        {"tokens": 0},
+        {"tokens": 10**30},
+        {"tokens": None, "usd": 0},
+        {"tokens": None, "period": "5h", "percent": 0},
         {"tokens": None, "usd": float("inf")},
         {"warn": [0]},
         {"warn": [101]},
@@ -105,6 +109,15 @@ async def test_what_nobody_set_is_not_found(clean: House) -> None:
 def test_what_is_no_budget_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(msgspec.ValidationError):
         msgspec.convert({"scope": "global", "period": "daily", "tokens": 1, **fields}, BY_NAME["set_budget"].request)
+
+
+@together
+async def test_whether_it_could_be_removed_can_be_asked(clean: House) -> None:
+    budget = await put(clean)
+    await clean.ask("remove_budget", str(budget.id), dry_run=True)
+    assert len(await clean.ask("list_budgets")) == 1
+    with pytest.raises(NotFound):
+        await clean.ask("remove_budget", "77", dry_run=True)
 
 
 @pytest.mark.parametrize("may_control", [False, True])

@@ -7,26 +7,12 @@ import click
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
 from stratavore.cli.consent import consent
-from stratavore.cli.options import TOKENS, USD, json_option, yes_option
+from stratavore.cli.options import json_option, yes_option
 from stratavore.cli.output import say, show_facts, show_json, show_table
+from stratavore.cli.quantities import BUDGET, PERCENT, THRESHOLDS, TOKENS, USD
 
 PERIODS = ("hourly", "daily", "weekly", "monthly")
 SCOPES = ("global", "project", "runner")
-
-
-class Thresholds(click.ParamType[list[int]]):
-    """Percentages between commas: `75,90`; empty for none."""
-
-    name = "thresholds"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> list[int]:
-        try:
-            shares = [int(word.removesuffix("%")) for word in str(value).split(",") if word.strip()]
-        except ValueError:
-            shares = [0]
-        if any(not 1 <= share <= 100 for share in shares):
-            self.fail(f"{value!r} are no percentages between commas; write 75,90.", param, ctx)
-        return shares
 
 
 @click.group(invoke_without_command=True)
@@ -51,8 +37,8 @@ def list_(as_json: bool) -> None:
 @click.option("--tokens", metavar="N", type=TOKENS, help="At most N tokens, such as 500k or 2M.")
 @click.option("--usd", metavar="X", type=USD, help="At most X US dollars.")
 @click.option("--window", type=click.Choice(("5h", "7d")), help="An account's own window, in place of a period.")
-@click.option("--percent", metavar="P", type=click.FloatRange(0, 100), help="At most P % of that window.")
-@click.option("--warn", metavar="P,P", type=Thresholds(), help="Tell when so many % are used; 75,90 by default.")
+@click.option("--percent", metavar="P", type=PERCENT, help="At most P % of that window.")
+@click.option("--warn", metavar="P,P", type=THRESHOLDS, help="Tell when so many % are used; 75,90 by default.")
 @click.option(
     "--on-exceeded",
     type=click.Choice(("warn", "block", "stop")),
@@ -83,51 +69,52 @@ def set_(
 
 
 @budget.command
-@click.argument("number", metavar="BUDGET", type=click.IntRange(1))
+@click.argument("number", metavar="BUDGET", type=BUDGET)
 @json_option
-def show(number: int, as_json: bool) -> None:
+def show(number: str, as_json: bool) -> None:
     """One budget, and what was used in its periods."""
-    found = read("get_budget", budget=str(number))
+    found = read("get_budget", budget=number)
     if as_json:
         show_json(found)
         return
     show_facts(_facts(found))
-    periods = read("list_budget_history", quiet=True, budget=str(number))
+    periods = read("list_budget_history", quiet=True, budget=number)
     if periods:
         print()
         show_table(("FROM", "UNTIL", "USED", "EXCEEDED"), [_period(found, period) for period in periods])
 
 
 @budget.command
-@click.argument("number", metavar="BUDGET", type=click.IntRange(1))
+@click.argument("number", metavar="BUDGET", type=BUDGET)
 @click.option("--tokens", metavar="N", type=TOKENS, help="By N tokens.")
 @click.option("--usd", metavar="X", type=USD, help="By X US dollars.")
-@click.option("--percent", metavar="P", type=click.FloatRange(0, 100, min_open=True), help="By P %.")
+@click.option("--percent", metavar="P", type=PERCENT, help="By P %.")
 @json_option
-def extend(number: int, tokens: int | None, usd: float | None, percent: float | None, as_json: bool) -> None:
+def extend(number: str, tokens: int | None, usd: float | None, percent: float | None, as_json: bool) -> None:
     """Raise a limit for the present period; who was blocked by it goes on at once."""
     if [tokens, usd, percent].count(None) != 2:
         raise click.UsageError("Say by how much: --tokens N, --usd X or --percent P.")
-    found = change("extend_budget", budget=str(number), tokens=tokens, usd=usd, percent=percent)
+    found = change("extend_budget", budget=number, tokens=tokens, usd=usd, percent=percent)
     show_json(found) if as_json else show_facts(_facts(found))
 
 
 @budget.command
-@click.argument("number", metavar="BUDGET", type=click.IntRange(1))
+@click.argument("number", metavar="BUDGET", type=BUDGET)
 @yes_option
 @json_option
-def remove(number: int, yes: bool, as_json: bool) -> None:
+def remove(number: str, yes: bool, as_json: bool) -> None:
     """Forget a budget and its history; who was blocked by it goes on at once."""
-    found = read("get_budget", budget=str(number))
+    change("remove_budget", budget=number, dry_run=True)  # who may not is told before anything is asked
+    found = read("get_budget", budget=number)
     consent(f"This forgets {_title(found)}, and what was used in its periods.", yes)
-    answer = change("remove_budget", budget=str(number))
+    answer = change("remove_budget", budget=number)
     show_json(answer) if as_json else say(f"{_title(found)} is gone")
 
 
 def _bounded(scope: str, words: tuple[str, ...], window: str | None) -> tuple[str | None, str]:
     """The name and the period that were said."""
     name, rest = (None, words) if scope == "global" else (words[0] if words else "", words[1:])
-    if name == "":
+    if name == "" or (name in PERIODS and not rest and window is None):
         raise click.UsageError(f"Say which {scope}: `stratavore budget set {scope} NAME daily …`.")
     if window is not None and not rest:
         return name, window

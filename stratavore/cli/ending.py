@@ -9,8 +9,9 @@ from stratavore.cli.asking import change, need_daemon, read
 from stratavore.cli.choosing import Choice, Listed, chosen, ids
 from stratavore.cli.consent import consent
 from stratavore.cli.listing import show_runners
-from stratavore.cli.options import SPAN, json_option, runners_argument, timeout_option, yes_option
+from stratavore.cli.options import json_option, runners_argument, timeout_option, yes_option
 from stratavore.cli.output import note, say, show_json
+from stratavore.cli.quantities import SPAN
 from stratavore.cli.settling import settle
 
 ENDED = ("terminated", "failed", "lost")

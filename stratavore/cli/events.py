@@ -5,11 +5,12 @@ from typing import Any
 
 import click
 
-from stratavore import control
+from stratavore import bounds, control
 from stratavore.cli import humane
 from stratavore.cli.asking import here, need_daemon, read
 from stratavore.cli.options import json_option
 from stratavore.cli.output import say, show_json, show_json_line, show_table
+from stratavore.cli.quantities import Whole
 from stratavore.errors import DaemonUnreachable
 from stratavore.routes import LONGEST_WAIT_SECONDS
 
@@ -22,10 +23,10 @@ NEWEST = 50
 @click.option(
     "--since",
     metavar="SEQ",
-    type=click.IntRange(0, 2**63 - 1),
+    type=Whole(bounds.SEQ),
     help="Only those after the event of this number.",
 )
-@click.option("-n", "--limit", metavar="N", type=click.IntRange(1, 1000), help=f"At most N of them [{NEWEST}, or all].")
+@click.option("-n", "--limit", metavar="N", type=Whole(bounds.EVENTS), help=f"At most N of them [{NEWEST}, or all].")
 @json_option
 def events(follow: bool, since: int | None, limit: int | None, as_json: bool) -> None:
     """Show the newest events, or all since SEQ. With -f and --json each is one line of JSON."""

@@ -9,12 +9,11 @@ from typing import Any
 
 import click
 
+from stratavore import bounds
 from stratavore.cli import completing, humane
 from stratavore.cli.asking import change, from_stdin
 from stratavore.cli.listing import show_runners
 from stratavore.cli.options import (
-    AMOUNT,
-    SPAN,
     Reference,
     UserPath,
     agent_option,
@@ -23,6 +22,7 @@ from stratavore.cli.options import (
     timeout_option,
 )
 from stratavore.cli.output import note, say, show_facts, show_json
+from stratavore.cli.quantities import AMOUNT, SOME_TIME, SPAN, Whole
 from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Invalid
 
@@ -58,10 +58,12 @@ class TakesArgv(click.Command):
 @click.option(
     "--max-restarts",
     metavar="N",
-    type=click.IntRange(0),
+    type=Whole(bounds.RESTARTS),
     help="Give up after N restarts in a row; a run of ten minutes clears the count.",
 )
-@click.option("--count", metavar="N", type=click.IntRange(1, 4096), default=1, help="Launch N of them, all or none.")
+@click.option(
+    "--count", metavar="N", type=Whole(bounds.RUNNERS_AT_ONCE), default=1, help="Launch N of them, all or none."
+)
 @click.option("--partial", is_flag=True, help="With --count: as many as the quota has room for.")
 @click.option("--attach", "then_attach", is_flag=True, help="Attach to it when it runs.")
 @click.option("--prompt", metavar="TEXT|-", help="The first prompt; - reads it from stdin.")
@@ -74,9 +76,11 @@ class TakesArgv(click.Command):
     help="Lines of K=V.",
 )
 @click.option("--stop-grace", metavar="T", type=SPAN, help="How long a stop waits before it kills.")
-@click.option("--max-time", metavar="T", type=SPAN, help="End it after T.")
+@click.option("--max-time", metavar="T", type=SOME_TIME, help="End it after T.")
 @click.option("--budget", metavar="B", type=AMOUNT, help="What each run may use: 2usd, 500ktok.")
-@click.option("--max-turns", metavar="N", type=click.IntRange(1), help="How many calls of the model each run may make.")
+@click.option(
+    "--max-turns", metavar="N", type=Whole(bounds.TURNS), help="How many calls of the model each run may make."
+)
 @click.option(
     "--on-exceeded", type=click.Choice(("warn", "block", "stop")), help="What happens then; block by default."
 )
@@ -127,6 +131,10 @@ def launch(
     """
     if then_attach and (count > 1 or no_tty or no_wait or dry_run):
         raise click.UsageError("--attach does not go with --count, --no-tty, --no-wait or --dry-run.")
+    if newest and fork is not None:
+        raise click.UsageError("A launch goes on with one session: say --continue or --fork SESSION, not both.")
+    if newest and count > 1:
+        raise click.UsageError("--continue is for one runner, as only one may be in a session; --fork makes copies.")
     answer = change(
         "launch",
         **wish(project, ctx.obj),

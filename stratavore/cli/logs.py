@@ -6,15 +6,16 @@ Rule 2: reading asks no holder for output: it costs the runner nothing, and work
 
 import sys
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from stratavore import bounds
 from stratavore.cli import humane
 from stratavore.cli.asking import need_daemon, read
-from stratavore.cli.options import json_option, runner_argument
+from stratavore.cli.options import MOMENT, json_option, runner_argument
 from stratavore.cli.output import note, say, show_json, show_json_line
+from stratavore.cli.quantities import Whole
 from stratavore.cli.runs import DEFAULT_SIZE, following, runs_of
 
 if TYPE_CHECKING:
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 @click.command
 @runner_argument
 @click.option("-f", "--follow", is_flag=True, help="Go on printing, also what later runs of it print.")
-@click.option("-n", "--tail", metavar="N", type=click.IntRange(0), help="Only the last N lines.")
-@click.option("--since", metavar="T", help="Only what came since: 10m ago, or a time such as 2026-01-31T12:00.")
+@click.option("-n", "--tail", metavar="N", type=Whole(bounds.LINES), help="Only the last N lines.")
+@click.option("--since", metavar="T", type=MOMENT, help="Only what came since: 10m (ago), 2026-01-31T12:00.")
 @click.option("--raw", is_flag=True, help="The bytes as they are, escape sequences included.")
 @click.option("--screen", is_flag=True, help="What its terminal shows now.")
 @json_option
@@ -42,7 +43,7 @@ def logs(
         raise click.UsageError("--screen shows what is there now; it takes no --follow, --since or --tail.")
     if tail is not None and since is not None:
         raise click.UsageError("Use --tail or --since, not both.")
-    since_ms = None if since is None else _moment_ms(since)
+    since_ms = None if since is None else round(humane.moment(since).timestamp() * 1000)
     if follow:
         need_daemon()
     found = read("get_runner", runner=runner)
@@ -133,19 +134,3 @@ def _print_tail(runs: "list[Run]", lines: int, as_json: bool) -> None:
         show_json(found)
     elif found:
         print("\n".join(found))
-
-
-def _moment_ms(since: str) -> int:
-    """`10m`, `10m ago` or an ISO time (local, unless it says otherwise) as UTC milliseconds."""
-    from stratavore.config.units import parse_seconds
-
-    try:
-        return round((datetime.now(UTC).timestamp() - parse_seconds(since.removesuffix(" ago"))) * 1000)
-    except ValueError:
-        pass
-    try:
-        return round(humane.moment(since).astimezone().timestamp() * 1000)
-    except ValueError:
-        raise click.BadParameter(
-            f"{since!r} is no time; write 10m, or 2026-01-31T12:00.", param_hint="--since"
-        ) from None

@@ -3,104 +3,17 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from stratavore.cli import completing
+from stratavore.cli.quantities import SPAN
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Span(click.ParamType[float]):
-    """A span of time: `10s`, `5m`, `1h30m`, or seconds."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from stratavore.config.units import parse_seconds
-
-        try:
-            return parse_seconds(value)
-        except ValueError:
-            self.fail(f"{value!r} is no span of time; write 30s, 5m, 2h or 1d.", param, ctx)
-
-
-class Size(click.ParamType[int]):
-    """A size: `512M`, `2G`, or bytes."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from stratavore.config.units import parse_bytes
-
-        try:
-            size = parse_bytes(value)
-        except ValueError:
-            size = 0
-        if size < 1:
-            self.fail(f"{value!r} is no size; write 512M or 2G.", param, ctx)
-        return size
-
-
-class Share(click.ParamType[float]):
-    """CPU in percent of one core: `150` or `150%`."""
-
-    name = "percent"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            share = float(str(value).removesuffix("%"))
-        except ValueError:
-            share = 0.0
-        if not 0 < share < float("inf"):
-            self.fail(f"{value!r} is no percentage; write 150 for one core and a half.", param, ctx)
-        return share
-
-
-class Tokens(click.ParamType[int]):
-    """Tokens: `500k`, `2M`, or their number."""
-
-    name = "tokens"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        from stratavore.config.units import parse_tokens
-
-        try:
-            return parse_tokens(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no number of tokens; write 500k or 2M.", param, ctx)
-
-
-class Usd(click.ParamType[float]):
-    """US dollars: `2`, `2.50`."""
-
-    name = "usd"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        from stratavore.config.units import parse_usd
-
-        try:
-            return parse_usd(str(value))
-        except ValueError:
-            self.fail(f"{value!r} is no amount of dollars; write 2 or 2.50.", param, ctx)
-
-
-class Amount(click.ParamType[tuple[str, float]]):
-    """Tokens or dollars: `500ktok`, `2usd`."""
-
-    name = "amount"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, float]:
-        from stratavore.config.units import parse_amount
-
-        try:
-            unit, amount = parse_amount(str(value))
-        except ValueError:
-            unit, amount = "", 0.0
-        if amount <= 0:
-            self.fail(f"{value!r} is no budget; write 2usd or 500ktok.", param, ctx)
-        return unit, amount
 
 
 class Moment(click.ParamType[str]):
@@ -109,18 +22,28 @@ class Moment(click.ParamType[str]):
     name = "moment"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from datetime import UTC, datetime, timedelta
-
-        from stratavore.config.units import parse_seconds
+        from datetime import UTC, datetime
 
         try:
-            moment = datetime.fromisoformat(value).astimezone(UTC)
+            return datetime.fromisoformat(value).astimezone(UTC).isoformat()
         except (ValueError, OverflowError):
-            try:
-                moment = datetime.now(UTC) - timedelta(seconds=parse_seconds(value))
-            except (ValueError, OverflowError):
-                self.fail(f"{value!r} is no moment; write 7d, 2026-01-31 or 2026-01-31T12:00.", param, ctx)
+            moment = _span_ago(str(value).removesuffix(" ago"))
+        if moment is None:
+            self.fail(f"{value!r} is no moment; write 7d, 2026-01-31 or 2026-01-31T12:00.", param, ctx)
         return moment.isoformat()
+
+
+def _span_ago(text: str) -> "datetime | None":
+    """The moment so long ago; None if that is no span, or leads out of the calendar."""
+    from datetime import UTC, datetime, timedelta
+
+    from stratavore.config.units import parse_seconds
+
+    try:
+        seconds = parse_seconds(text)
+        return datetime.now(UTC) - timedelta(seconds=seconds) if seconds >= 0 else None
+    except (ValueError, OverflowError):
+        return None
 
 
 class Reference(click.ParamType[str]):
@@ -148,7 +71,7 @@ class UserPath(click.Path):
         return path.absolute()
 
 
-SPAN, MOMENT, SIZE, SHARE, TOKENS, USD, AMOUNT = Span(), Moment(), Size(), Share(), Tokens(), Usd(), Amount()
+MOMENT = Moment()
 AGENTS = ("claude", "codex", "gemini", "opencode", "shell")
 """For completion only: the configuration may add more, and the daemon judges."""
 

@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 
 import click
 
+from stratavore import bounds
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
 from stratavore.cli.commands import COMMANDS, begins_with
 from stratavore.cli.consent import consent
 from stratavore.cli.options import (
-    SHARE,
-    SIZE,
     UserPath,
     agent_option,
     json_option,
@@ -20,6 +19,7 @@ from stratavore.cli.options import (
     yes_option,
 )
 from stratavore.cli.output import note, say, show_facts, show_json, show_table
+from stratavore.cli.quantities import SHARE, SIZE, Whole
 
 F = TypeVar("F", bound=Callable[..., Any])
 STATUSES = ("active", "idle", "archived")
@@ -31,7 +31,7 @@ def _settings(function: F) -> F:
         click.option("--on-quota", type=click.Choice(("warn", "pause", "stop")), help="When memory or CPU is over."),
         click.option("--max-cpu", metavar="P", type=SHARE, help="Percent of one core, of all its runners."),
         click.option("--max-memory", metavar="M", type=SIZE, help="Memory of all its runners, such as 8G."),
-        click.option("--max-runners", metavar="N", type=click.IntRange(0), help="How many may live at a time."),
+        click.option("--max-runners", metavar="N", type=Whole(bounds.SLOTS), help="How many may live at a time."),
         click.option("--tag", metavar="T", multiple=True, help="A word to find it by; may be repeated."),
         click.option("--description", metavar="T", help="What it is."),
         agent_option,

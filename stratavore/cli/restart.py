@@ -9,7 +9,8 @@ from stratavore.cli.asking import change, need_daemon, read
 from stratavore.cli.choosing import Listed, chosen, ids
 from stratavore.cli.ending import is_ended, is_over
 from stratavore.cli.listing import show_runners
-from stratavore.cli.options import SPAN, json_option, runners_argument, timeout_option
+from stratavore.cli.options import json_option, runners_argument, timeout_option
+from stratavore.cli.quantities import SPAN
 from stratavore.cli.settling import settle
 from stratavore.cli.starting import refuse_failed
 from stratavore.errors import Conflict

@@ -5,8 +5,9 @@ import click
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
 from stratavore.cli.consent import consent
-from stratavore.cli.options import SPAN, json_option, yes_option
+from stratavore.cli.options import json_option, yes_option
 from stratavore.cli.output import say, show_facts, show_json, show_table
+from stratavore.cli.quantities import SPAN
 
 LARGEST = 10
 

@@ -17,8 +17,9 @@ import click
 from stratavore.cli import table
 from stratavore.cli.asking import read
 from stratavore.cli.listing import full
-from stratavore.cli.options import SPAN, json_option, project_option
+from stratavore.cli.options import json_option, project_option
 from stratavore.cli.output import show_json_line, show_table
+from stratavore.cli.quantities import SOME_TIME
 from stratavore.cli.sanitise import clean_lines
 from stratavore.cli.status import summary
 
@@ -28,7 +29,7 @@ HOME, CLEAR_LINE, CLEAR_BELOW = "\x1b[H", "\x1b[K", "\x1b[J"
 
 @click.command
 @project_option()
-@click.option("--interval", metavar="T", type=SPAN, default="1s", show_default=True, help="How often to look.")
+@click.option("--interval", metavar="T", type=SOME_TIME, default="1s", show_default=True, help="How often to look.")
 @json_option
 def watch(project: str | None, interval: float, as_json: bool) -> None:
     """Show the living runners, drawn anew, until q or Ctrl-C.

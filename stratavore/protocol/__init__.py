@@ -33,8 +33,8 @@ from stratavore.model import (
     Usage,
 )
 from stratavore.protocol.approvals import AskApproval, DecideApproval, ListApprovals
-from stratavore.protocol.base import LARGEST_SEQ, Choose, Name, Nothing, Request, refusal
-from stratavore.protocol.budgets import ExtendBudget, SetBudget
+from stratavore.protocol.base import Choose, Name, Nothing, Request, refusal
+from stratavore.protocol.budgets import ExtendBudget, RemoveBudget, SetBudget
 from stratavore.protocol.daemon import ListEvents, Prune, StopDaemon
 from stratavore.protocol.projects import EditProject, ListProjects, NewProject
 from stratavore.protocol.runners import (
@@ -56,7 +56,6 @@ from stratavore.routes import PLACES, PREFIX
 __all__ = [
     "BY_NAME",
     "ENDED",
-    "LARGEST_SEQ",
     "ROUTES",
     "SETTLED",
     "SHAPES",
@@ -78,6 +77,7 @@ __all__ = [
     "Nothing",
     "Prune",
     "ReadTranscript",
+    "RemoveBudget",
     "Rename",
     "Request",
     "Restart",
@@ -120,7 +120,7 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "get_budget": (Nothing, Budget),
     "list_budget_history": (Nothing, list[BudgetHistory]),
     "extend_budget": (ExtendBudget, Budget),
-    "remove_budget": (Nothing, Acknowledged),
+    "remove_budget": (RemoveBudget, Acknowledged),
     "usage": (ShowUsage, Usage),
     "list_sessions": (ListSessions, list[Session]),
     "get_session": (Nothing, Session),

@@ -5,14 +5,20 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from stratavore import bounds
 from stratavore.errors import Invalid
 
 # Not `.` and `..`, which cannot stand in the path of a URL; and `$` alone would let a line end pass.
 Name = Annotated[str, Meta(pattern=r"^(?!\.{1,2}$)[A-Za-z0-9._][A-Za-z0-9._-]{0,63}(?!\n)$")]
-Seconds = Annotated[float, Meta(ge=0, le=366 * 86400)]
-Count = Annotated[int, Meta(ge=1, le=4096)]
-Slots = Annotated[int, Meta(ge=0, le=100_000)]
-LARGEST_SEQ = 2**63 - 1
+Seconds = Annotated[float, Meta(ge=bounds.SECONDS.least, le=bounds.SECONDS.most)]
+SomeSeconds = Annotated[float, Meta(ge=bounds.SOME_SECONDS.least, le=bounds.SOME_SECONDS.most)]
+Count = Annotated[int, Meta(ge=bounds.RUNNERS_AT_ONCE.least, le=bounds.RUNNERS_AT_ONCE.most)]
+Slots = Annotated[int, Meta(ge=bounds.SLOTS.least, le=bounds.SLOTS.most)]
+Bytes = Annotated[int, Meta(ge=bounds.BYTES.least, le=bounds.BYTES.most)]
+CpuPercent = Annotated[float, Meta(ge=bounds.CPU_PERCENT.least, le=bounds.CPU_PERCENT.most)]
+Tokens = Annotated[int, Meta(ge=bounds.TOKENS.least, le=bounds.TOKENS.most)]
+Usd = Annotated[float, Meta(ge=bounds.USD.least, le=bounds.USD.most)]
+Percent = Annotated[float, Meta(ge=bounds.PERCENT.least, le=bounds.PERCENT.most)]
 Text = Annotated[str, Meta(max_length=1000)]
 
 

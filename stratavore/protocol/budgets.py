@@ -4,13 +4,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from stratavore import bounds
 from stratavore.model import BudgetPeriod, BudgetScope, OnExceeded
-from stratavore.protocol.base import Request
+from stratavore.protocol.base import Percent, Request, Tokens, Usd
 
-Tokens = Annotated[int, Meta(ge=0, le=10**15)]
-Usd = Annotated[float, Meta(ge=0, le=1e9)]
-Percent = Annotated[float, Meta(ge=0, le=100)]
-Thresholds = Annotated[list[Annotated[int, Meta(ge=1, le=100)]], Meta(max_length=20)]
+_Threshold = Annotated[int, Meta(ge=bounds.THRESHOLD.least, le=bounds.THRESHOLD.most)]
+Thresholds = Annotated[list[_Threshold], Meta(max_length=bounds.MOST_THRESHOLDS)]
 
 
 class SetBudget(Request, frozen=True):
@@ -42,10 +41,16 @@ class SetBudget(Request, frozen=True):
 class ExtendBudget(Request, frozen=True):
     """Raise the limit in its own unit, for the present period only."""
 
-    tokens: Annotated[int, Meta(ge=1, le=10**15)] | None = None
-    usd: Annotated[float, Meta(gt=0, le=1e9)] | None = None
-    percent: Annotated[float, Meta(gt=0, le=100)] | None = None
+    tokens: Tokens | None = None
+    usd: Usd | None = None
+    percent: Percent | None = None
 
     def __post_init__(self) -> None:
         if [self.tokens, self.usd, self.percent].count(None) != 2:
             raise ValueError("say by how much: tokens, usd or percent")
+
+
+class RemoveBudget(Request, frozen=True):
+    """Forget a budget; with `dry_run` only say whether that could be."""
+
+    dry_run: bool = False

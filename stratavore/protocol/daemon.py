@@ -4,15 +4,16 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from stratavore.protocol.base import LARGEST_SEQ, Request, Seconds
+from stratavore import bounds
+from stratavore.protocol.base import Request, Seconds
 from stratavore.routes import LONGEST_WAIT_SECONDS
 
 
 class ListEvents(Request, frozen=True):
     """Events after `since`, oldest first; waits up to `wait_seconds` for the first one."""
 
-    since: Annotated[int, Meta(ge=0, le=LARGEST_SEQ)] = 0
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 1000
+    since: Annotated[int, Meta(ge=bounds.SEQ.least, le=bounds.SEQ.most)] = 0
+    limit: Annotated[int, Meta(ge=bounds.EVENTS.least, le=bounds.EVENTS.most)] = 1000
     wait_seconds: Annotated[float, Meta(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
     newest: bool = False
     """Without `since`: the newest `limit` events instead of the oldest."""

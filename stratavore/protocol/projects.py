@@ -1,14 +1,12 @@
 """What may be asked about projects."""
 
-from typing import Annotated
-
-from msgspec import UNSET, Meta, UnsetType, field
+from msgspec import UNSET, UnsetType, field
 
 from stratavore.model import (
     OnQuota,
     ProjectStatus,
 )
-from stratavore.protocol.base import Name, Request, Slots, Text
+from stratavore.protocol.base import Bytes, CpuPercent, Name, Request, Slots, Text
 
 
 class ListProjects(Request, frozen=True):
@@ -22,8 +20,8 @@ class NewProject(Request, frozen=True):
     description: Text = ""
     tags: list[Text] = field(default_factory=list)
     max_runners: Slots | None = None
-    max_memory_bytes: Annotated[int, Meta(ge=1)] | None = None
-    max_cpu_percent: Annotated[float, Meta(gt=0)] | None = None
+    max_memory_bytes: Bytes | None = None
+    max_cpu_percent: CpuPercent | None = None
     on_quota: OnQuota | None = None
 
 
@@ -37,6 +35,6 @@ class EditProject(Request, frozen=True):
     description: Text | UnsetType = UNSET
     tags: list[Text] | UnsetType = UNSET
     max_runners: Slots | UnsetType = UNSET
-    max_memory_bytes: Annotated[int, Meta(ge=1)] | UnsetType | None = UNSET
-    max_cpu_percent: Annotated[float, Meta(gt=0)] | UnsetType | None = UNSET
+    max_memory_bytes: Bytes | UnsetType | None = UNSET
+    max_cpu_percent: CpuPercent | UnsetType | None = UNSET
     on_quota: OnQuota | UnsetType = UNSET

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from stratavore import bounds
 from stratavore.discreet import Discreet
 from stratavore.model import (
     Activity,
@@ -12,7 +13,7 @@ from stratavore.model import (
     RestartPolicy,
     RunnerState,
 )
-from stratavore.protocol.base import Count, Name, Request, Seconds
+from stratavore.protocol.base import Count, Name, Request, Seconds, SomeSeconds, Tokens, Usd
 from stratavore.routes import LONGEST_WAIT_SECONDS
 
 SETTLED = frozenset(RunnerState) - {RunnerState.STARTING}
@@ -36,7 +37,7 @@ class Launch(Discreet, Request, frozen=True):
     name: Name | None = None
     agent: str | None = None
     restart_policy: RestartPolicy | None = None
-    max_restarts: Annotated[int, Meta(ge=0)] | None = None
+    max_restarts: Annotated[int, Meta(ge=bounds.RESTARTS.least, le=bounds.RESTARTS.most)] | None = None
     count: Count = 1
     partial: bool = False
     prompt: str | None = None
@@ -47,10 +48,10 @@ class Launch(Discreet, Request, frozen=True):
     env: dict[str, str] = field(default_factory=dict)
     umask: Annotated[int, Meta(ge=0, le=0o777)] | None = None
     stop_grace_seconds: Seconds | None = None
-    max_seconds: Seconds | None = None
-    budget_tokens: Annotated[int, Meta(ge=1, le=10**15)] | None = None
-    budget_usd: Annotated[float, Meta(gt=0, le=1e9)] | None = None
-    max_turns: Annotated[int, Meta(ge=1, le=10**6)] | None = None
+    max_seconds: SomeSeconds | None = None
+    budget_tokens: Tokens | None = None
+    budget_usd: Usd | None = None
+    max_turns: Annotated[int, Meta(ge=bounds.TURNS.least, le=bounds.TURNS.most)] | None = None
     on_exceeded: OnExceeded | None = None
     allow_unpriced: bool = False
     argv: list[str] = field(default_factory=list)
@@ -84,7 +85,7 @@ class ListRunners(Request, frozen=True):
     `waiting` and `idle` are what the agent of a running one does."""
     wait_seconds: Annotated[float, Meta(ge=0, le=LONGEST_WAIT_SECONDS)] = 0
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 10_000
-    offset: Annotated[int, Meta(ge=0)] = 0
+    offset: Annotated[int, Meta(ge=0, le=bounds.SEQ.most)] = 0
 
     def __post_init__(self) -> None:
         if self.until is not None:

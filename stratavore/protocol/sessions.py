@@ -5,6 +5,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from stratavore import bounds
 from stratavore.protocol.base import Request
 from stratavore.routes import LONGEST_WAIT_SECONDS
 
@@ -22,7 +23,7 @@ class ListSessions(Request, frozen=True):
     resumable: bool = False
     """Only those that can be resumed now."""
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
-    offset: Annotated[int, Meta(ge=0)] = 0
+    offset: Annotated[int, Meta(ge=0, le=bounds.SEQ.most)] = 0
 
 
 class ReadTranscript(Request, frozen=True):

@@ -102,10 +102,11 @@ def resolve(rows: Rows, reference: str) -> str:
         if found:
             listed = ", ".join(f"{row['name']} ({row['id']})" for row in found[:8])
             raise Ambiguous(f"{reference} fits several runners: {listed}{', …' if len(found) > 8 else ''}")
+    listed = "`stratavore runners --all` lists them"
     near = nearest(reference, [row["name"] for row in rows.all("SELECT DISTINCT name FROM runners")])
     raise NotFound(
         f"no runner is called {reference} or begins so",
-        remedy=f"did you mean {near}? `stratavore runners --all` lists them" if near else None,
+        remedy=f"did you mean {near}? {listed}" if near else listed,
     )
 
 

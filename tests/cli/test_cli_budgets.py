@@ -76,6 +76,18 @@ def test_what_is_no_budget_is_said_to_be_none(live: Cli, words: str) -> None:
     assert live.json("budget") == []
 
 
+def test_inside_a_runner_it_is_refused_before_anything_is_asked(live: Cli, project: str) -> None:
+    number = str(live.json("budget", "set", "global", "daily", "--usd", "1")["id"])
+    env = ["--env", f"STRATAVORE_HOME={live.home}"]
+    words = live.command("budget", "remove", number)
+    live("launch", project, "--name", "greedy", "--no-wait", *env, "--", *words)
+    live("wait", "greedy", "--until", "ended", "--timeout", "20")
+    said = live("logs", "greedy").stdout
+    assert "was asked from inside runner" in said
+    assert "[y/N]" not in said
+    assert len(live.json("budget")) == 1
+
+
 def test_a_removal_asks(live: Cli) -> None:
     number = str(live.json("budget", "set", "global", "daily", "--usd", "1")["id"])
     live("budget", "remove", number, exits=2)

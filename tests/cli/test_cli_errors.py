@@ -71,6 +71,54 @@ def test_an_impossible_limit_is_told_with_what_to_write(cli: Cli, argv: list[str
     assert "; write " in cli("new", "demo", *argv, exits=2).stderr
 
 
+HUGE = str(10**30)
+
+
+@pytest.mark.parametrize(
+    ("argv", "allowed"),
+    [
+        ("budget set global daily --tokens 0", "from 1 to 1,000,000,000,000,000"),
+        ("budget set global daily --tokens 1e30", "from 1 to 1,000,000,000,000,000"),
+        (f"budget set global daily --tokens {HUGE}", "from 1 to 1,000,000,000,000,000"),
+        ("budget set global daily --usd 0", "from 0.000001 to 1,000,000,000"),
+        (f"budget set global daily --usd {HUGE}", "from 0.000001 to 1,000,000,000"),
+        ("budget set global --window 5h --percent 0", "from 0.1 to 100"),
+        ("budget set global --window 5h --percent nan", "from 0.1 to 100"),
+        ("budget set global daily --usd 1 --warn 0", "from 1 to 100"),
+        ("budget set runner daily --usd 1", "say which runner"),
+        ("budget extend 1 --tokens 0", "from 1 to"),
+        ("budget extend 1 --percent -5", "from 0.1 to 100"),
+        ("budget show abc", "`stratavore budget list` shows them"),
+        ("budget remove -1", "no such option"),
+        ("launch p --budget 0usd", "from 1 to 1,000,000,000,000,000 tokens, or from 0.000001 to"),
+        (f"launch p --budget {HUGE}tok", "from 1 to"),
+        ("launch p --count 0", "from 1 to 4,096"),
+        (f"launch p --max-restarts {HUGE}", "from 0 to 1,000,000"),
+        (f"launch p --max-turns {HUGE}", "from 1 to 1,000,000"),
+        ("launch p --max-time 0", "from 1ms to 366d"),
+        ("launch p --continue --fork x", "say --continue or --fork SESSION, not both"),
+        ("launch p --continue --count 2", "only one may be in a session"),
+        ("wait x --until idle --timeout -5", "from 0s to 366d"),
+        ("wait x --until idle --timeout 1e30", "from 0s to 366d"),
+        ("stop x --grace -1", "from 0s to 366d"),
+        ("watch --interval 0", "from 1ms to 366d"),
+        ("prune --older-than -5", "from 0s to 366d"),
+        ("projects set p --max-memory 99999999999T", "from 1 byte to 1024T"),
+        ("projects set p --max-cpu 1e300", "from 0.1 to 1,000,000"),
+        ("projects set p --max-runners 9999999999", "from 0 to 100,000"),
+        ("usage --since -5", "write 7d"),
+        ("sessions --since 99999999d", "write 7d"),
+        (f"logs x -n {HUGE}", "from 0 to 1,000,000,000"),
+        ("events -n 0", "from 1 to 1,000"),
+    ],
+)
+def test_a_number_that_cannot_be_is_told_with_what_is_allowed(cli: Cli, argv: str, allowed: str) -> None:
+    said = cli(*argv.split(), exits=2).stderr
+    assert allowed in said
+    assert said.count("\n") == 1
+    assert not cli.home.exists(), "no daemon was asked"
+
+
 def test_a_number_too_large_for_the_log_is_wrong_use(cli: Cli) -> None:
     assert "--since" in cli("events", "--since", str(2**63), exits=2).stderr
 
