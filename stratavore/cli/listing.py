@@ -15,20 +15,23 @@ _WIDE = 120
 _NOTHING = ("", humane.UNKNOWN)
 
 
-def show_runners(runners: Sequence[dict[str, Any]], as_json: bool) -> None:
-    """The outcome of a verb: who is in which state, and how who ended did."""
+def show_runners(runners: Sequence[dict[str, Any]], as_json: bool, *, doing: bool = False) -> None:
+    """The outcome of a verb: who is in which state, how who ended did, and if wished what who lives is doing."""
     if as_json:
         show_json(runners)
     elif runners:
-        show_table(*brief(runners))
+        show_table(*brief(runners, doing=doing))
     else:
         note("none was chosen: no runner lives there")
 
 
-def brief(runners: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Heads and rows; how they ended is a column only if one of them did."""
+def brief(runners: Sequence[dict[str, Any]], *, doing: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Heads and rows; how they ended is a column only if one of them did, what they do only if that is known."""
     heads = ["ID", "NAME", "STATE"]
     rows = [[runner["id"], runner["name"], state(runner)] for runner in runners]
+    if doing and any(map(_why, runners)):
+        heads.append("ACTIVITY")
+        rows = [[*row, _why(runner)] for row, runner in zip(rows, runners, strict=True)]
     ends = [humane.ending(runner) for runner in runners]
     if not any(ends):
         return heads, rows
@@ -66,6 +69,28 @@ def activity(runner: dict[str, Any]) -> str:
     if runner["activity_since"] is None:
         return str(runner["activity"])
     return f"{runner['activity']} since {humane.ago(runner['activity_since'])}, by its {runner['activity_source']}"
+
+
+def standing(runner: dict[str, Any]) -> str:
+    """Its state, and what it does in that and why, in one line."""
+    why = _why(runner)
+    return f"{state(runner)}, {why}" if why else state(runner)
+
+
+def _why(runner: dict[str, Any]) -> str:
+    """What a living one does, and what keeps it from doing anything else; empty if nobody knows."""
+    if runner["ended_at"] is not None:
+        return ""
+    if runner["blocked"]:
+        return f"held back: {runner['blocked']}"
+    if runner["activity"] == "unknown":
+        return ""
+    if runner["prompt_pending"] and runner["activity"] == "idle":
+        return "idle, and has not taken its prompt yet"
+    told = runner["activity"].replace("_", " for ")
+    if runner["waiting_for"]:
+        return f"{told}: {runner['waiting_for']}"
+    return f"{told} since {humane.ago(runner['activity_since'])}" if runner["activity_since"] else str(told)
 
 
 def _row(runner: dict[str, Any]) -> list[str]:

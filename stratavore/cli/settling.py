@@ -7,18 +7,23 @@ Rule 3: a daemon that is restarted meanwhile is waited for; its runners do not n
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from stratavore import control
 from stratavore.cli.asking import here
 from stratavore.cli.choosing import Choice, Listed
+from stratavore.cli.listing import standing
+from stratavore.cli.sanitise import clean
+from stratavore.cli.table import window_width
 from stratavore.errors import DaemonUnreachable, TimedOut
 from stratavore.routes import LONGEST_WAIT_SECONDS
 
 PATIENCE_SECONDS = 20.0
 """How long a daemon that went away may take to come back."""
 PROGRESS_AFTER_SECONDS = 1.0
+_TOLD = 5
+_NARROW = 80
 
 Done = Callable[[dict[str, Any]], bool]
 
@@ -44,9 +49,9 @@ def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, wai
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(
                     f"after {timeout:g} s {len(missing)} of {len(listed)} runners not yet {waiting_for}: "
-                    + ", ".join(f"{runner['name']} is {runner['state']}" for runner in missing[:5])
+                    + ", ".join(f"{runner['name']} is {standing(runner)}" for runner in missing[:_TOLD])
                 )
-            progress.show(len(listed) - len(missing), len(listed))
+            progress.show(len(listed) - len(missing), len(listed), missing)
             if time.monotonic() - asked < 0.02:  # `until` is true already, but `done` wants more
                 time.sleep(0.02)
     finally:
@@ -62,9 +67,12 @@ class Progress:
         self.visible = sys.stderr.isatty()
         self._shown = False
 
-    def show(self, done: int, total: int) -> None:
+    def show(self, done: int, total: int, missing: Sequence[dict[str, Any]] = ()) -> None:
+        """Count; of a single one that is missing, tell what it does."""
         if self.visible and time.monotonic() - self.began > PROGRESS_AFTER_SECONDS:
-            print(f"\r{done} of {total} {self.what}…\x1b[K", end="", file=sys.stderr, flush=True)
+            told = f" ({missing[0]['name']} is {standing(missing[0])})" if len(missing) == 1 else ""
+            line = clean(f"{done} of {total} {self.what}…{told}")[: (window_width() or _NARROW) - 1]
+            print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = True
 
     def clear(self) -> None:

@@ -56,7 +56,7 @@ def wait(
         choice = ids(read("list_runners", project=project))
 
     def is_there(runner: dict[str, Any]) -> bool:
-        if runner["state"] == "running" and runner["activity"] in doing:
+        if runner["state"] == "running" and runner["activity"] in doing and not _begins_yet(runner):
             return True
         if runner["state"] not in wanted and is_over(runner):
             raise _never(runner, until)
@@ -64,7 +64,12 @@ def wait(
 
     # Whoever ended meanwhile must be seen too, or it would be waited for in vain.
     listed = settle(choice, f"{until},ended", is_there, timeout=timeout, waiting_for=until)
-    show_runners(listed, as_json)
+    show_runners(listed, as_json, doing=True)
+
+
+def _begins_yet(runner: dict[str, Any]) -> bool:
+    """It shows its input line already, and has not taken the prompt that it was launched with."""
+    return bool(runner["activity"] == "idle" and runner["prompt_pending"])
 
 
 def _never(runner: dict[str, Any], until: str) -> StratavoreError:

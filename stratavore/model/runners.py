@@ -89,6 +89,8 @@ class Runner(Public, frozen=True):
     """Who said so."""
     waiting_for: str | None
     """What it waits for, in the agent's own words; None while it does not wait."""
+    prompt_pending: bool
+    """It was launched with a prompt, and its agent, which would tell, has not taken it yet."""
     limit_resets_at: datetime | None
     """When the provider of its model goes on, if that refused."""
     pid: int | None

@@ -352,10 +352,8 @@ def count_outside(rows: Rows, ids: Collection[str], states: Collection[str], doi
                 "SELECT COUNT(*) FROM public_runners WHERE id IN (SELECT value FROM json_each(:ids))"
                 " AND state NOT IN (SELECT value FROM json_each(:states))"
                 " AND NOT (state = 'running' AND activity IN (SELECT value FROM json_each(:doing))"
-                # It shows its prompt already, and has not taken what it was launched with.
-                " AND NOT (activity = 'idle' AND activity_source IN ('state file', 'hook')"
-                " AND EXISTS (SELECT 1 FROM runners AS r WHERE r.id = public_runners.id AND r.prompt_taken = 0"
-                " AND r.prompt IS NOT NULL)))",
+                # It may show its input line already, and has still to begin.
+                " AND NOT (activity = 'idle' AND prompt_pending))",
                 {"ids": column(list(ids)), "states": column(list(states)), "doing": column(list(doing))},
             )
         )

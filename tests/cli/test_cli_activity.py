@@ -7,6 +7,11 @@ from pathlib import Path
 from tests.cli.conftest import Cli
 
 
+def told(cli: Cli, statement: str) -> None:
+    with sqlite3.connect(cli.paths.database, timeout=10) as database:
+        database.execute(statement)
+
+
 def believe(cli: Cli, name: str, activity: str, since: str, waiting_for: str | None = None) -> None:
     """Have it stored that a runner does this, as the daemon stores it."""
     with sqlite3.connect(cli.paths.database, timeout=10) as database:
@@ -39,13 +44,27 @@ def test_waiting_for_what_an_agent_does(live: Cli, project: str) -> None:
     timed_out = live("wait", "doer", "--until", "idle", "--timeout", "0.3s", exits=9)
     assert "not yet idle" in timed_out.stderr
     believe(live, "doer", "working", "2999-01-01T00:00:00.000Z")
-    live("wait", "doer", "--until", "working,idle", "--timeout", "10s")
-    live("wait", "doer", "--until", "waiting", "--timeout", "0.3s", exits=9)
+    assert "ACTIVITY" in live("wait", "doer", "--until", "working,idle", "--timeout", "10s").stdout
+    timed_out = live("wait", "doer", "--until", "waiting", "--timeout", "0.3s", exits=9)
+    assert "doer is running, working since" in timed_out.stderr
+    believe(live, "doer", "waiting_permission", "2999-01-01T00:00:00.000Z", "Bash: rm \x1b[2J")
+    timed_out = live("wait", "doer", "--until", "idle", "--timeout", "0.3s", exits=9)
+    assert "doer is running, waiting for permission: Bash: rm [2J" in timed_out.stderr
     live("kill", "doer")
     never = live("wait", "doer", "--until", "idle", exits=4)
     assert "so it will not be idle" in never.stderr
     wrong = live("wait", "doer", "--until", "daydreaming", exits=2)
     assert "waiting" in wrong.stderr
+
+
+def test_who_was_launched_with_a_prompt_is_not_idle_before_it_was_taken(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "prompted", "--", "sleep", "1000")
+    told(live, "UPDATE runners SET prompt = 'do it' WHERE name = 'prompted'")
+    believe(live, "prompted", "idle", "2999-01-01T00:00:00.000Z")
+    timed_out = live("wait", "prompted", "--until", "idle", "--timeout", "0.3s", exits=9)
+    assert "prompted is running, idle, and has not taken its prompt yet" in timed_out.stderr
+    told(live, "UPDATE runners SET prompt_taken = 1 WHERE name = 'prompted'")
+    live("wait", "prompted", "--until", "idle", "--timeout", "10s")
 
 
 def test_a_restart_can_wait_until_it_is_idle(live: Cli, project: str) -> None:

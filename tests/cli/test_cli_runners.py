@@ -228,7 +228,7 @@ def test_waiting_for_what_can_no_longer_be_ends_at_once(
     live: Cli, project: str, script: str, state: str, until: str, exits: int
 ) -> None:
     name = f"{state}-{exits}-{until[:4]}"
-    live("launch", project, "--name", name, "--", "sh", "-c", script)
+    live("launch", project, "--name", name, "--no-wait", "--", "sh", "-c", script)
     for word in ("done", "ended", state, "settled"):
         live("wait", name, "--until", word)
     said = live("wait", name, "--until", until, exits=exits).stderr

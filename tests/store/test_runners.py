@@ -313,6 +313,25 @@ class TestLists:
         assert runners.count_outside(books.rows, ids, ["running", "failed", "starting"]) == 1
         assert runners.count_outside(books.rows, ids, ["backoff"]) == 2
 
+    def test_who_has_not_taken_its_prompt_is_not_idle_yet(self, books: Books) -> None:
+        row = books.runner_in(State.RUNNING)
+        books.sql(
+            "INSERT INTO samples (runner_id, seen_at, health, activity, activity_since, activity_source)"
+            " VALUES (?, '2999', 'ok', 'idle', '2999', 'hook')",
+            row.id,
+        )
+        assert runners.count_outside(books.rows, [row.id], [], ["idle"]) == 0
+        books.sql("UPDATE runners SET prompt = 'do it'")
+        assert runners.count_outside(books.rows, [row.id], [], ["idle"]) == 1
+        assert runners.get_runner(books.rows, row.id).prompt_pending
+        books.sql("UPDATE samples SET activity_source = 'screen'")
+        assert runners.count_outside(books.rows, [row.id], [], ["idle"]) == 0, "of it nobody would tell"
+        books.sql("UPDATE samples SET activity_source = 'state file', activity = 'working'")
+        assert runners.count_outside(books.rows, [row.id], [], ["working"]) == 0
+        books.sql("UPDATE samples SET activity = 'idle'")
+        books.sql("UPDATE runners SET prompt_taken = 1")
+        assert runners.count_outside(books.rows, [row.id], [], ["idle"]) == 0
+
     def test_the_output_of_all_runs_is_one_number(self, books: Books) -> None:
         row = books.runner_in(State.FAILED)
         assert runners.get_runner(books.rows, row.id).dropped_bytes is None

@@ -249,6 +249,9 @@ SELECT r.id, r.name, p.name AS project, r.agent,
        CASE WHEN n.ended_at IS NULL AND s.activity_since >= n.created_at THEN s.activity_since END AS activity_since,
        CASE WHEN n.ended_at IS NULL AND s.activity_since >= n.created_at THEN s.activity_source END AS activity_source,
        CASE WHEN n.ended_at IS NULL AND s.activity_since >= n.created_at THEN s.waiting_for END AS waiting_for,
+       n.ended_at IS NULL AND r.prompt IS NOT NULL AND r.prompt_taken = 0
+           AND COALESCE(s.activity_since >= n.created_at AND s.activity_source IN ('state file', 'hook'), 0)
+           AS prompt_pending,
        CASE WHEN n.ended_at IS NULL THEN s.limit_resets_at END AS limit_resets_at,
        CASE WHEN n.ended_at IS NULL THEN n.pid END AS pid,
        n.exit_code, n.exit_signal, n.end_reason, n.end_detail, r.restarts, r.max_restarts, r.desired,
