@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 from stratavore.agents.agent import CONTINUE
 from stratavore.context import Asker, Context
-from stratavore.errors import Conflict, StratavoreError
+from stratavore.errors import StratavoreError
 from stratavore.input import send_input
 from stratavore.protocol import Input
 from stratavore.store import activity, events
@@ -55,7 +55,6 @@ class Continuing:
     async def _go_on(self, row: Limited) -> None:
         if self._told.get(row.key) == row.limit_resets_at:
             return  # that it was told is not stored yet
-        self._told[row.key] = row.limit_resets_at
         now = self._context.clock.now()
         told = {"name": row.name, "project": row.project, "agent": row.agent}
 
@@ -63,11 +62,18 @@ class Continuing:
             activity.set_limit(tx, row.id, None)
             events.append(tx, "runner.continued", row.id, told, actor=ACTOR, now=now)
 
-        self._context.activity.unlimited(row.id)
-        await self._context.write(book)
+        self._context.activity.unlimited(
+            row.id
+        )  # first: who stores meanwhile what is believed shall not store the limit
+        try:
+            await self._context.write(book)
+        except BaseException:
+            self._context.activity.limit_again(row.id, row.limit_resets_at)
+            raise
+        self._told[row.key] = row.limit_resets_at
         try:
             await send_input(self._context, _OURSELVES, Input(text=CONTINUE), row.id)
-        except Conflict as refusal:
+        except StratavoreError as refusal:
             log.warning("it was not told to continue", extra={"run": row.key, "why": refusal.message})
             await self._put_off(row)
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from stratavore.agents.agent import CONTINUE
-from stratavore.clock import iso
+from stratavore.clock import SystemClock, iso
+from stratavore.continuing import Continuing
 from tests.claudes import Claude, living_with_claudes
 from tests.house import House, living, quick, until
 
@@ -21,11 +22,23 @@ async def place(tmp_path: Path) -> AsyncIterator[House]:
         yield house
 
 
-async def limited(house: House, policy: str = "on-limit-reset") -> Claude:
-    """One at its prompt, which its provider refused for three seconds; that is stored."""
+class Later(SystemClock):
+    """The clock of those to whom the limit is over."""
+
+    def now(self) -> datetime:
+        return super().now() + timedelta(hours=2)
+
+
+def continuing(house: House) -> Continuing:
+    """Who looks two hours later; the daemon's own sees nobody whose limit is over."""
+    return Continuing(house.context._replace(clock=Later()))
+
+
+async def limited(house: House, policy: str = "on-limit-reset", *, seconds: float = 3600) -> Claude:
+    """One at its prompt, which its provider refuses for so long; that is stored."""
     claude = await Claude.launch(house, restart_policy=policy)
     claude.is_now("idle")
-    until_then = int((datetime.now(UTC) + timedelta(seconds=3)).timestamp())
+    until_then = int((datetime.now(UTC) + timedelta(seconds=seconds)).timestamp())
     await claude.hook("StopFailure", error="rate_limit", last_assistant_message=f"limit reached|{until_then}")
     await until(lambda: limit_of(house, claude))
     return claude
@@ -41,23 +54,26 @@ def typed(house: House, claude: Claude) -> int:
 
 async def test_a_living_one_is_told_to_continue_once(place: House) -> None:
     claude, other = await limited(place), await limited(place, "never")
+    looking = continuing(place)
     assert typed(place, claude) == 0
+    told = asyncio.ensure_future(looking.look())
     await until(lambda: typed(place, claude))
-    claude.is_now("busy")
+    claude.is_now("busy")  # it takes it
+    await told
     await claude.becomes("working")
-    await asyncio.sleep(2.5)
+    await looking.look()
     assert place.told(claude.runner.id).count("runner.continued") == 1
     assert limit_of(place, claude) is None
     assert typed(place, other) == 0
 
 
 async def test_so_it_is_after_a_restart_of_the_daemon(place: House) -> None:
-    claude = await limited(place)
+    claude = await limited(place, seconds=2)
     await place.restart()
     await until(lambda: "runner.continued" in place.told(claude.runner.id))
     await until(lambda: typed(place, claude))
     await place.restart()
-    await asyncio.sleep(1.5)
+    await continuing(place).look()
     assert place.told(claude.runner.id).count("runner.continued") == 1
 
 
@@ -65,10 +81,45 @@ async def test_one_that_stands_at_a_dialog_is_not_typed_into(place: House) -> No
     claude = await limited(place)
     claude.is_now("waiting", "permission prompt")
     await claude.becomes("waiting_permission")
-    await until(lambda: "runner.continued" in place.told(claude.runner.id))
-    await until(lambda: limit_of(place, claude))
+    await continuing(place).look()
+    assert_put_off(place, claude)
+
+
+async def test_one_that_cannot_be_told_now_is_told_later(place: House) -> None:
+    claude, other = await limited(place), await limited(place)
+    place.paths.environment(claude.runner.id).unlink()  # without it nobody knows where its agent keeps its files
+    looking = asyncio.ensure_future(continuing(place).look())
+    await until(lambda: typed(place, other))
+    other.is_now("busy")
+    await looking
+    assert_put_off(place, claude)
+
+
+async def test_what_could_not_be_written_is_tried_again(place: House) -> None:
+    """As on a full disk."""
+    claude, looking = await limited(place), continuing(place)
+    await place.wish(
+        "CREATE TRIGGER full BEFORE INSERT ON events WHEN NEW.type = 'runner.continued'"
+        " BEGIN SELECT RAISE(ABORT, 'full'); END"
+    )
+    with pytest.raises(Exception, match="full"):
+        await looking.look()
     assert typed(place, claude) == 0
-    assert str(limit_of(place, claude)) > iso(datetime.now(UTC) + timedelta(seconds=20))
+    place.context.activity.judge()
+    assert place.context.activity.of(claude.runner.id).limit_resets_at is not None, "nothing of it is forgotten"
+    await place.wish("DROP TRIGGER full")
+    told = asyncio.ensure_future(looking.look())
+    await until(lambda: typed(place, claude))
+    claude.is_now("busy")
+    await told
+    assert "runner.continued" in place.told(claude.runner.id)
+
+
+def assert_put_off(house: House, claude: Claude) -> None:
+    assert "runner.continued" in house.told(claude.runner.id)
+    assert typed(house, claude) == 0
+    later = Later().now()
+    assert iso(later + timedelta(seconds=20)) < str(limit_of(house, claude)) < iso(later + timedelta(seconds=40))
 
 
 async def test_one_that_ended_over_it_is_started_again_at_that_moment(tmp_path: Path) -> None:
