@@ -3,7 +3,8 @@
 Rule 1: nothing passes by default. The lists below and `environment.allow` say what does; `NAME*` is all that begin so.
 Rule 2: what a parent agent, a bundler or Stratavore itself set for its own children never passes, whoever lists it.
 Rule 3: what a person gives by name (`--env`, `environment.set`) is given as it is, after the filter, and wins over it.
-Rule 4: HOME, USER, LOGNAME, SHELL, PATH and TERM are always there, as cron and systemd leave some of them out.
+Rule 4: the key to a provider of models passes only to agents that may need it, unless `environment.allow` has it.
+Rule 5: HOME, USER, LOGNAME, SHELL, PATH and TERM are always there, as cron and systemd leave some of them out.
 
 Nothing here reads the process's own environment or writes anything: all comes in as parameters.
 """
@@ -14,7 +15,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
-from stratavore.agents import PARENT_MARKERS
+from stratavore.agents import PARENT_MARKERS, foreign_keys
 from stratavore.errors import Invalid
 
 OF_PEOPLE = (
@@ -144,6 +145,18 @@ def runner_environment(
         environment[name] = environment.get(name) or value
     _check(environment)
     return environment
+
+
+def for_agent(
+    environment: Mapping[str, str], kind: str, *, config: Configured, explicit: Collection[str]
+) -> dict[str, str]:
+    """The environment of a runner of that kind of agent: without the keys to others' providers that nobody named."""
+    foreign, allowed = foreign_keys(kind), matching(config.allow)
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in foreign or name in config.set or name in explicit or allowed(name)
+    }
 
 
 def matching(patterns: Iterable[str]) -> Callable[[str], bool]:

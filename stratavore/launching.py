@@ -20,8 +20,8 @@ from stratavore.agents import RECORDS, Agent, Profile, Start, account_home, find
 from stratavore.archiving import restore_if_gone
 from stratavore.clock import iso, new_runner_id
 from stratavore.context import Asker, Context
-from stratavore.environment import masked, runner_environment
-from stratavore.errors import BudgetExceeded, Conflict, Forbidden, RunnerFailed, StorageFailed
+from stratavore.environment import for_agent, masked, runner_environment
+from stratavore.errors import BudgetExceeded, Conflict, Forbidden, RunnerFailed, StorageFailed, StratavoreError
 from stratavore.failpoints import fp
 from stratavore.model import BudgetPeriod, BudgetScope, Desired, Launched, LaunchPlan, OnExceeded, Project, ShimId
 from stratavore.projects import usable_directory
@@ -57,6 +57,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
         if not request.dry_run:
             await restore_if_gone(context, source.row.agent, source.row.id, environment)
         request = structs.replace(request, argv=[*source.kept_argv, *request.argv])
+    environment = for_agent(environment, agent.name, config=context.config.environment, explicit=request.env)
     start = _start(context, request, cwd, environment, agent, profile, source)
     plan = agent.launch(start)
     if find_program(start, plan) is None:
@@ -67,6 +68,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
     asked = _wish(context, asker, request, (name, agent, profile), environment)
     refusal = admission.find_refusal(context.rows, asked, now=context.clock.now())
     if request.dry_run:
+        refused = _early_refusal(context, request, project) or refusal
         shown = masked({**environment, **plan.env})
         slots = max(0, project.max_runners - project.runners)
         expected = asked.expected or Estimate(0, 0)
@@ -79,10 +81,13 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
             budgets=budgets.list_bounding(context.rows, asked.project_id, now=context.clock.now()),
             estimate_tokens=expected.tokens,
             estimate_usd=expected.nano_usd / admission.NANO,
-            refused=None if refusal is None else refusal.message,
+            refused=None if refused is None else refused.message,
+            refused_code=None if refused is None else refused.code,
+            refused_remedy=None if refused is None else refused.remedy,
             unmetered=asked.expected is None,
         )
-    _refuse_early(context, request, project)
+    if (early := _early_refusal(context, request, project)) is not None:
+        raise early
     ahead = Conversations.of(start, plan, agent, source)
     try:
         if refusal is not None:
@@ -297,16 +302,17 @@ def _start(
     )
 
 
-def _refuse_early(context: Context, request: Launch, project: Project) -> None:
-    """Spare the shims what the transaction would refuse anyway; the transaction decides."""
+def _early_refusal(context: Context, request: Launch, project: Project) -> StratavoreError | None:
+    """What the transaction would refuse anyway, to spare the shims that; the transaction decides."""
     if request.name is not None and request.count == 1 and runners.is_living_name(context.rows, request.name):
-        raise Conflict(
+        return Conflict(
             f"a runner called {request.name} lives",
             remedy=f"`stratavore attach {request.name}`, or another --name",
         )
     needed = 1 if request.partial else request.count
     if project.runners + needed > project.max_runners:
-        raise projects.quota_exceeded(project.name, project.max_runners, project.runners, request.count)
+        return projects.quota_exceeded(project.name, project.max_runners, project.runners, request.count)
+    return None
 
 
 def _names(tx: Tx, request: Launch, project_id: int, count: int) -> list[str]:

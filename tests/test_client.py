@@ -74,6 +74,8 @@ def test_a_dry_run_answers_with_a_plan(paths: Paths) -> None:
         "estimate_tokens": 0,
         "estimate_usd": 0.0,
         "refused": None,
+        "refused_code": None,
+        "refused_remedy": None,
         "unmetered": True,
     }
     with fake_daemon(paths.state, lambda _: plan):

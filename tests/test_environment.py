@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stratavore.agents import PARENT_MARKERS
+from stratavore.agents.keys import KEYS
 from stratavore.config import Environment
-from stratavore.environment import ALLOWED, Account, masked, runner_environment
+from stratavore.environment import ALLOWED, Account, for_agent, masked, runner_environment
 from stratavore.errors import Invalid
 
 ANNA = Account("anna", "/home/anna", "/bin/zsh")
@@ -54,6 +55,42 @@ def test_what_people_networks_and_agents_need_passes(name: str) -> None:
 )
 def test_nothing_else_passes(name: str) -> None:
     assert name not in environment_of({**USUAL, name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("claude", {"ANTHROPIC_API_KEY"}),
+        ("codex", {"OPENAI_API_KEY", "XAI_API_KEY"}),
+        ("gemini", {"GEMINI_API_KEY"}),
+        ("opencode", {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "XAI_API_KEY"}),
+        ("shell", {"ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "XAI_API_KEY"}),
+    ],
+)
+def test_the_keys_of_others_do_not_pass(kind: str, keys: set[str]) -> None:
+    everybodys = dict.fromkeys(("ANTHROPIC_API_KEY", "OPENAI_API_KEY", "GEMINI_API_KEY", "XAI_API_KEY"), "k")
+    given = for_agent({**USUAL, **everybodys}, kind, config=Environment(), explicit=())
+    assert given.keys() == USUAL.keys() | keys
+
+
+@pytest.mark.parametrize(
+    ("configured", "explicit"),
+    [
+        (Environment(allow=("GEMINI_*",)), ()),
+        (Environment(set={"GEMINI_API_KEY": "k"}), ()),
+        (Environment(), ("GEMINI_API_KEY",)),
+    ],
+    ids=["allowed", "set", "named"],
+)
+def test_the_key_of_another_passes_to_whom_somebody_names_it(
+    configured: Environment, explicit: tuple[str, ...]
+) -> None:
+    environment = {**USUAL, "GEMINI_API_KEY": "k"}
+    assert for_agent(environment, "claude", config=configured, explicit=explicit) == environment
+
+
+def test_every_key_is_one_that_may_pass() -> None:
+    assert environment_of({**USUAL, **dict.fromkeys(KEYS, "k")}).keys() >= KEYS
 
 
 def test_the_configuration_lets_more_pass_by_name_and_by_prefix() -> None:

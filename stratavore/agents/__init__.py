@@ -37,6 +37,7 @@ from stratavore.agents.codex_records import CodexRecords
 from stratavore.agents.gemini import Gemini
 from stratavore.agents.gemini_records import GeminiRecords
 from stratavore.agents.hooks import Asked, Hooks, HookTold, Limited
+from stratavore.agents.keys import foreign_keys
 from stratavore.agents.opencode import OpenCode
 from stratavore.agents.opencode_records import OpenCodeRecords
 from stratavore.agents.records import RecordDatabase, Records
@@ -69,6 +70,7 @@ __all__ = [
     "account_home",
     "find_program",
     "first_on_path",
+    "foreign_keys",
     "home_setting",
     "kept_permissions",
     "named_model",

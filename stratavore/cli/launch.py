@@ -24,7 +24,7 @@ from stratavore.cli.options import (
 from stratavore.cli.output import note, say, show_facts, show_json
 from stratavore.cli.quantities import AMOUNT, SOME_TIME, SPAN, Whole
 from stratavore.cli.starting import refuse_failed, started
-from stratavore.errors import Invalid
+from stratavore.errors import Invalid, from_dict
 
 POLICIES = ("never", "on-failure", "always", "on-limit-reset")
 
@@ -95,7 +95,7 @@ class TakesArgv(click.Command):
     shell_complete=completing.sessions,
     help="Begin with a copy of that session.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would run, and do nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would run, do nothing, and end as the launch would.")
 @json_option
 @click.pass_context
 def launch(
@@ -159,6 +159,7 @@ def launch(
     )
     if dry_run:
         show_json(answer) if as_json else _show_plan(answer)
+        _refuse_as(answer)
         return
     for warning in answer["warnings"]:
         note(warning)
@@ -231,6 +232,7 @@ def _show_plan(plan: dict[str, Any]) -> None:
             ("session", plan["session_id"] or ""),
             ("room", f"{humane.plural(plan['slots_left'], 'more runner')} may be launched"),
             ("budgets", _budgets(plan)),
+            ("refused", plan["refused"] or ""),
         ]
     )
     print()
@@ -238,11 +240,17 @@ def _show_plan(plan: dict[str, Any]) -> None:
         say(f"{key}={value}")
 
 
+def _refuse_as(plan: dict[str, Any]) -> None:
+    """Fail as the launch would."""
+    if plan["refused"] is not None:
+        raise from_dict({"code": plan["refused_code"], "message": plan["refused"], "remedy": plan["refused_remedy"]})
+
+
 def _budgets(plan: dict[str, Any]) -> str:
     """What the budgets would say."""
     count = humane.plural(len(plan["budgets"]), "budget")
     if plan["refused"]:
-        return f"refused: {plan['refused']}"
+        return ""
     if not plan["budgets"]:
         return "none bounds it, but its own"
     if plan["unmetered"]:

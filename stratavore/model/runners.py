@@ -199,7 +199,9 @@ class LaunchPlan(Public, frozen=True):
     estimate_usd: float
     """What one run is expected to use, and would be reserved."""
     refused: str | None
-    """Why the budgets would refuse it now; None if they would not."""
+    """Why it would be refused now, if it would: the message of that error, then its code and its remedy."""
+    refused_code: str | None
+    refused_remedy: str | None
     unmetered: bool
     """Nobody tells what it uses, so no budget bounds it."""
 

@@ -52,6 +52,32 @@ def test_an_unknown_project_is_not_found(live: Cli) -> None:
     assert "nowhere" in live("launch", "nowhere", exits=3).stderr
 
 
+def test_a_dry_run_ends_as_the_launch_would(live: Cli, project: str) -> None:
+    live("projects", "set", project, "--max-runners", "1")
+    live("launch", project, "--name", "taken", *SLEEP)
+    for argv in (["--name", "taken"], []):
+        code = 4 if argv else 5
+        dry, real = (live("launch", project, *argv, *how, *SLEEP, exits=code) for how in (["--dry-run"], []))
+        assert dry.stderr == real.stderr
+        assert "refused" in dry.stdout
+    assert live.json("launch", project, "--dry-run", *SLEEP, exits=5)["refused_code"] == "quota"
+
+
+def test_a_dry_run_gives_a_key_only_to_whom_it_is_for(live: Cli, project: str) -> None:
+    def given(*argv: str) -> bool:
+        words = ("launch", project, "--agent", "claude", "--dry-run", *argv)
+        done = live(*words, env={"GEMINI_API_KEY": "k", "PATH": path})
+        return "GEMINI_API_KEY=***" in done.stdout
+
+    directory = live.home / "programs"
+    directory.mkdir(exist_ok=True)
+    (directory / "claude").write_text("#!/bin/sh\n")
+    (directory / "claude").chmod(0o755)
+    path = f"{directory}:{live.environment['PATH']}"
+    assert not given()
+    assert given("--env", "GEMINI_API_KEY")
+
+
 def test_a_dry_run_shows_the_plan_and_does_nothing(live: Cli, project: str) -> None:
     plan = live.json("launch", project, "--dry-run", "--env", "MARK=1", *SLEEP)
     assert plan["argv"][-1] == "1000"
