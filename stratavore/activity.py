@@ -5,7 +5,9 @@ Rule 2: what an agent keeps up to date about itself (`state file`) is believed b
 Esc fires no hook, and a record is written when a thing is over.
 Rule 3: whoever contradicts what is believed, and is newer, is told about: once, and after some seconds, for files are
 written one after the other.
-Rule 4: no I/O; times come in.
+Rule 4: who says that it is idle does not say how its turn ended. A turn that failed (`waiting_input`, of hooks and
+records: what waits on a screen they do not know) is believed until it works again, or is in another conversation.
+Rule 5: no I/O; times come in.
 """
 
 from collections import OrderedDict
@@ -35,6 +37,9 @@ class Source(StrEnum):
     SCREEN = "screen"
 
 
+_TELL_FAILURES = frozenset({Source.HOOK, Source.RECORDS})
+
+
 class Evidence(NamedTuple):
     """What a source says, in its own words, and since when."""
 
@@ -51,6 +56,11 @@ class Belief(NamedTuple):
     source: Source | None = None
     waiting_for: str | None = None
     limit_resets_at: datetime | None = None
+
+    @property
+    def is_at_rest(self) -> bool:
+        """It does nothing, and stands at its prompt: it is idle, or its turn has failed."""
+        return self.activity is Activity.IDLE or _is_failure(self.source, self.activity)
 
 
 class Dispute(NamedTuple):
@@ -82,6 +92,8 @@ class _Case:
         self.limited_at: datetime | None = None
         self.disputed: tuple[Activity, Source, Activity] | None = None
         self.has_worked = False
+        self.worked_at = since
+        self.failure: tuple[Source, Evidence] | None = None
 
 
 class Board:
@@ -101,6 +113,8 @@ class Board:
         case = self._cases[runner_id] = _Case(run_key, agent, since, belief)
         if belief.limit_resets_at is not None:
             case.limited_at = self._now()
+        if belief.source is not None and belief.since is not None and _is_failure(belief.source, belief.activity):
+            case.failure = belief.source, Evidence(belief.activity, belief.waiting_for or "", belief.since)
 
     def enters(self, runner_id: str, session_id: str | None) -> None:
         """It is in this conversation now: what its records say is said of the runner."""
@@ -108,6 +122,8 @@ class Board:
         if session_id == case.session_id:
             return
         self._by_session.pop((case.agent, case.session_id or ""), None)
+        if case.session_id is not None:
+            case.failure = None
         case.session_id = session_id
         if session_id is not None:
             self._by_session[case.agent, session_id] = runner_id
@@ -148,8 +164,11 @@ class Board:
         known = case.evidence.get(source)
         if known is not None and known.at > at:
             return
-        case.evidence[source] = Evidence(activity, printable(said[:LONGEST_WORDS]), at)
-        case.has_worked |= activity is Activity.WORKING and source is not Source.SCREEN
+        evidence = case.evidence[source] = Evidence(activity, printable(said[:LONGEST_WORDS]), at)
+        if activity is Activity.WORKING and source is not Source.SCREEN:
+            case.has_worked, case.worked_at = True, max(case.worked_at, at)
+        elif _is_failure(source, activity):
+            case.failure = max(case.failure or (source, evidence), (source, evidence), key=lambda each: each[1].at)
         self._open.add(runner_id)
 
     def unsay(self, runner_id: str, source: Source) -> None:
@@ -216,7 +235,7 @@ class Board:
             self.say(runner_id, Source.RECORDS, note.activity, note.said, note.at)
 
     def _believe(self, case: _Case, now: datetime) -> Belief:
-        found = _best(case.evidence)
+        found = _failed(case, _best(case.evidence))
         self._lift_limit(case, found)
         if found is None:
             return Belief(limit_resets_at=case.limit_resets_at)
@@ -261,6 +280,17 @@ def _best(evidence: dict[Source, Evidence]) -> tuple[Source, Evidence] | None:
         return Source.STATE_FILE, own
     others = [each for each in evidence.items() if each[0] is not Source.STATE_FILE]
     return max(others, key=lambda each: each[1].at, default=None)
+
+
+def _failed(case: _Case, best: tuple[Source, Evidence] | None) -> tuple[Source, Evidence] | None:
+    """Rule 4."""
+    if case.failure is None or case.failure[1].at < case.worked_at:
+        return best
+    return case.failure if best is None or best[1].activity is Activity.IDLE else best
+
+
+def _is_failure(source: Source | None, activity: Activity) -> bool:
+    return activity is Activity.WAITING_INPUT and source in _TELL_FAILURES
 
 
 def _wish(case: _Case, believed: Evidence) -> str:

@@ -155,9 +155,11 @@ class Requests:
         """Whether its agent says that since then it did something else than wait; Esc is told by nothing else."""
         said = dict(self._context.activity.evidence(asked.runner_id))
         state = said.get(Source.STATE_FILE) or said.get(Source.HOOK)
-        if state is None or state.activity in (*WAITING, Activity.UNKNOWN):
+        if state is None or state.at <= asked.asked_at:
             return False
-        return state.at > asked.asked_at and (Source.STATE_FILE in said or state.activity is Activity.IDLE)
+        if Source.STATE_FILE in said:
+            return state.activity not in (*WAITING, Activity.UNKNOWN)
+        return state.activity in (Activity.IDLE, Activity.WAITING_INPUT)
 
 
 def _understood(context: Context, row: Supervised, said: bytes) -> tuple[Agent, Asked]:

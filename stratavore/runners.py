@@ -13,7 +13,7 @@ from stratavore import admission, booking, runner_files
 from stratavore.context import Asker, Context
 from stratavore.ending import polite_steps
 from stratavore.errors import Conflict, Degraded, StorageFailed
-from stratavore.model import Activity, Desired, EndReason, Run, Runner
+from stratavore.model import Desired, EndReason, Run, Runner
 from stratavore.protocol import Choose, ListRunners, Nothing, Rename, Restart, Stop, activities_of, states_of
 from stratavore.spawning import wish_of
 from stratavore.store import events, runners, runs, sessions, supervision
@@ -185,9 +185,11 @@ async def _wait(context: Context, ids: list[str], request: ListRunners) -> None:
 
 def _refuse_the_busy(context: Context, ids: list[str]) -> None:
     for row in supervision.list_supervised(context.rows, ids):
-        activity = context.activity.of(row.id).activity
-        if not row.is_over and activity is not Activity.IDLE:
-            raise Conflict(f"{row.name} is not idle: {activity}", remedy=f"`stratavore wait {row.name} --until idle`")
+        belief = context.activity.of(row.id)
+        if not row.is_over and not belief.is_at_rest:
+            raise Conflict(
+                f"{row.name} is not idle: {belief.activity}", remedy=f"`stratavore wait {row.name} --until idle`"
+            )
 
 
 def _refuse_if_nothing_is_booked(context: Context) -> None:

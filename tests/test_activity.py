@@ -197,3 +197,37 @@ def test_a_run_that_is_over_is_forgotten_with_all_that_was_said(room: Room) -> N
     assert room.board.of("r") == Belief()
     room.board.heard("claude", HOME, [Note(session_id="s", at=at(2), activity=IDLE)])
     assert room.board.judge() == []
+
+
+def test_a_turn_that_failed_is_believed_though_its_agent_says_that_it_is_idle_until_it_works_again(room: Room) -> None:
+    room.say(Source.STATE_FILE, WORKING, 1)
+    room.say(Source.RECORDS, INPUT, 2, "API Error: 401")
+    assert room.believed() is WORKING  # it may try again
+    room.say(Source.STATE_FILE, IDLE, 3)
+    room.say(Source.RECORDS, IDLE, 4, "turn_duration")
+    room.say(Source.HOOK, IDLE, 63, "idle_prompt")
+    failed = room.board.of("r")
+    assert (failed.activity, failed.source, failed.waiting_for) == (INPUT, Source.RECORDS, "API Error: 401")
+    assert failed.is_at_rest
+    room.say(Source.STATE_FILE, WORKING, 70)
+    room.say(Source.STATE_FILE, IDLE, 71)
+    room.say(Source.HOOK, INPUT, 65, "of the turn before")
+    assert room.believed() is IDLE
+
+
+def test_a_turn_that_failed_is_remembered_with_the_run_and_forgotten_with_its_conversation(room: Room) -> None:
+    failed = Belief(INPUT, at(5), Source.HOOK, "no key")
+    room.board.follow("r", "r.1", "claude", NOON, failed)
+    room.board.enters("r", "s")
+    room.say(Source.STATE_FILE, IDLE, 5)
+    assert room.board.of("r") == failed
+    room.board.enters("r", "another, after /clear")
+    room.say(Source.STATE_FILE, IDLE, 6)
+    assert room.believed() is IDLE
+
+
+def test_a_question_on_the_screen_is_no_failure(room: Room) -> None:
+    room.say(Source.SCREEN, INPUT, 1, "Do you trust the files in this folder?")
+    assert not room.board.of("r").is_at_rest
+    room.say(Source.SCREEN, IDLE, 2)
+    assert room.believed() is IDLE

@@ -192,7 +192,8 @@ async def test_its_prompt_is_taken_once_it_was_seen_at_work(place: House) -> Non
 async def test_the_limit_of_its_provider_is_shown_until_it_works_again(place: House) -> None:
     claude = await Claude.launch(place)
     await claude.hook("StopFailure", error="rate_limit", last_assistant_message="Limit reached · resets 3am (UTC)")
-    found = await claude.becomes("idle")
+    found = await claude.becomes("waiting_input")
+    assert found.waiting_for == "Limit reached · resets 3am (UTC)"
     assert found.limit_resets_at is not None
     assert (found.limit_resets_at.hour, found.limit_resets_at.minute) == (3, 0)
     await claude.hook("UserPromptSubmit")

@@ -72,8 +72,11 @@ def told(event: str, text: bytes, at: datetime, *, is_blocked: bool) -> HookTold
     if event in _WORKING:
         word = f"{event} {said.tool_name}".rstrip()
         return HookTold(activity=Activity.WORKING, said=word, took_prompt=event == "UserPromptSubmit", **common)
-    if event in ("Stop", "StopFailure"):
-        return HookTold(activity=Activity.IDLE, said=f"{event} {said.error}".rstrip(), limit=_limit(said, at), **common)
+    if event == "Stop":
+        return HookTold(activity=Activity.IDLE, said=event, **common)
+    if event == "StopFailure":
+        why = decoding.title(said.last_assistant_message) or f"{event} {said.error}".rstrip()
+        return HookTold(activity=Activity.WAITING_INPUT, said=why, limit=_limit(said, at), **common)
     if event == "Notification":
         return HookTold(activity=_NOTIFIED.get(said.notification_type), said=said.message, **common)
     return HookTold(**common)

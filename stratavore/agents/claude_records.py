@@ -204,7 +204,8 @@ class _Reader:
         if self._is_subagent(said):
             return
         text = _text(said.message)
-        yield Note(session_id=session_id, at=at, activity=Activity.IDLE, said=decoding.title(text) or "")
+        activity = Activity.WAITING_INPUT if said.is_api_error_message else Activity.IDLE
+        yield Note(session_id=session_id, at=at, activity=activity, said=decoding.title(text) or "")
         is_limit = said.error == "rate_limit" or said.api_error_status == 429 or "limit reached" in text
         if said.is_api_error_message and is_limit:
             yield Limit(

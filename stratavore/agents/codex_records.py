@@ -30,6 +30,8 @@ _WINDOWS = {"5h": range(295, 306), "7d": range(10075, 10086)}
 """Minutes of a window; versions differ by one."""
 
 _LONGEST_HEADER = 256 * 1024
+_NO_TURN = ("thread_rollback_failed", "active_turn_not_steerable")
+"""Errors of something else than a turn."""
 
 
 class _Usage(msgspec.Struct):
@@ -124,6 +126,8 @@ class _Memory(msgspec.Struct):
     totals: tuple[int, int, int, int] = (0, 0, 0, 0)
     resets_at: datetime | None = None
     is_titled: bool = False
+    failure: str | None = None
+    """The error of the present turn."""
 
 
 class _Header(msgspec.Struct):
@@ -226,13 +230,13 @@ class _Reader:
             case "token_count":
                 yield from self._count(event, decoding.moment(said.timestamp))
             case "task_started" | "turn_started":
+                self._kept.failure = None
                 yield from self._note(said, activity=Activity.WORKING, said=event.type)
             case "task_complete" | "turn_complete" | "turn_aborted":
-                yield from self._note(said, activity=Activity.IDLE, said=event.type)
-                yield from self._limit(said, event.error)
+                yield from self._end(said, event)
             case "error":
                 message = event.message if isinstance(event.message, str) else None
-                yield from self._limit(said, _Failure(message, event.codex_error_info))
+                yield from self._fail(said, _Failure(message, event.codex_error_info))
             case "user_message":
                 yield from self._prompt(said, event.message)
             case "agent_message":
@@ -293,8 +297,24 @@ class _Reader:
                 if window.window_minutes in minutes:
                     yield Window(at=at, name=name, used_percent=window.used_percent, resets_at=resets_at)
 
-    def _limit(self, said: _Line, failure: _Failure | None) -> Iterator[Limit]:
-        if failure is None or "usage_limit_exceeded" not in str(failure.codex_error_info):
+    def _end(self, said: _Line, event: _Event) -> Iterator[Fact]:
+        """The end of a turn names its error; in older versions the line before it does."""
+        if event.error:
+            yield from self._fail(said, event.error)
+        elif self._kept.failure is not None and event.type != "turn_aborted":
+            yield from self._note(said, activity=Activity.WAITING_INPUT, said=self._kept.failure)
+        else:
+            yield from self._note(said, activity=Activity.IDLE, said=event.type)
+
+    def _fail(self, said: _Line, failure: _Failure) -> Iterator[Fact]:
+        if str(failure.codex_error_info) in _NO_TURN:
+            return
+        self._kept.failure = decoding.title(failure.message) or "error"
+        yield from self._note(said, activity=Activity.WAITING_INPUT, said=self._kept.failure)
+        yield from self._limit(said, failure)
+
+    def _limit(self, said: _Line, failure: _Failure) -> Iterator[Limit]:
+        if "usage_limit_exceeded" not in str(failure.codex_error_info):
             return
         session_id = self._kept.session_id
         if session_id and not self._kept.is_subagent:

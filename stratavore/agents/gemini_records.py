@@ -195,7 +195,7 @@ class _Reader:
         if not owner or self._kept.is_subagent or said.type != "error":
             return
         at, text = decoding.moment(said.timestamp), said_in(said.content)
-        yield Note(session_id=owner, at=at, activity=Activity.IDLE, said=decoding.title(text) or "error")
+        yield Note(session_id=owner, at=at, activity=Activity.WAITING_INPUT, said=decoding.title(text) or "error")
         if any(word in text for word in _QUOTA):
             yield Limit(session_id=owner, at=at, resets_at=resets_at(text, at), said=decoding.title(text) or "quota")
 

@@ -33,6 +33,7 @@ _LOOK_BACK_MS = 10_000
 _LONGEST_ROW = 16 * 1024 * 1024
 _PATIENCE_SECONDS = 5.0
 _DEEPEST = 32
+_INTERRUPTED = "MessageAbortedError"
 
 _SESSIONS = """
     SELECT id, directory, title, time_updated FROM session
@@ -257,9 +258,19 @@ def _activity(session_id: str, data: bytes) -> Iterator[Note]:
     ms = time.completed if is_over else time.created
     at = decoding.from_milliseconds(ms)
     if at is not None and said.role in ("user", "assistant"):
-        word = (said.error.name if said.error else said.finish) or said.role
-        activity = Activity.IDLE if is_over else Activity.WORKING
+        failure = _failure(said.error) if said.error and is_over else None
+        activity = Activity.WAITING_INPUT if failure else Activity.IDLE if is_over else Activity.WORKING
+        word = failure or (said.error.name if said.error else said.finish) or said.role
         yield Note(session_id=session_id, at=at, activity=activity, said=word[:200])
+
+
+def _failure(error: _Error) -> str | None:
+    """The error in its own words; None for one that is a person's interruption."""
+    if error.name == _INTERRUPTED:
+        return None
+    data = error.data if isinstance(error.data, dict) else {}
+    text = data.get("message")
+    return decoding.title(text if isinstance(text, str) else None) or error.name or "error"
 
 
 def _limits(error: _Error, session_id: str, at: datetime) -> Iterator[Limit]:

@@ -85,7 +85,7 @@ def _when_idle(request: dict[str, Any], grace: float | None, timeout: float | No
     for runner in listed:
         while not _is_restarted(runner, grace):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            settle(ids([runner]), "idle,ended", _rests, timeout=left, waiting_for="idle")
+            settle(ids([runner]), "idle,waiting,ended", _rests, timeout=left, waiting_for="idle")
     return _again(listed)
 
 
@@ -100,7 +100,9 @@ def _is_restarted(runner: dict[str, Any], grace: float | None) -> bool:
 
 
 def _rests(runner: dict[str, Any]) -> bool:
-    return runner["activity"] == "idle" or is_ended(runner)
+    """Whether it is idle; who waits for input by the word of those that know no screen stands there after a failure."""
+    doing, source = runner["activity"], runner["activity_source"]
+    return doing == "idle" or (doing == "waiting_input" and source in ("hook", "records")) or is_ended(runner)
 
 
 def _again(listed: Listed) -> Listed:

@@ -171,13 +171,13 @@ def test_a_limit_of_the_provider_is_told_with_its_end_where_the_line_says_it(
 ) -> None:
     told = claude(said)
     assert [(limit.session_id, limit.resets_at) for limit in told.limits] == [(S, resets_at)]
-    assert [note.activity for note in told.notes] == [Activity.IDLE]
+    assert [note.activity for note in told.notes] == [Activity.WAITING_INPUT]
 
 
 def test_another_error_is_no_limit() -> None:
     told = claude(error("API Error: 500", error="server_error", apiErrorStatus=500))
     assert told.limits == []
-    assert [(note.activity, note.said) for note in told.notes] == [(Activity.IDLE, "API Error: 500")]
+    assert [(note.activity, note.said) for note in told.notes] == [(Activity.WAITING_INPUT, "API Error: 500")]
 
 
 def named(kind: str, key: str, text: str) -> JSON:

@@ -132,6 +132,13 @@ def test_a_rollout_begins_with_where_it_is() -> None:
         (event("task_started"), Activity.WORKING, False),
         (event("task_complete", last_agent_message="x"), Activity.IDLE, False),
         (event("turn_aborted", reason="interrupted"), Activity.IDLE, False),
+        (
+            event("task_complete", error={"message": "no key", "codex_error_info": "other"}),
+            Activity.WAITING_INPUT,
+            False,
+        ),
+        (event("error", message="no key"), Activity.WAITING_INPUT, False),
+        (event("error", message="none", codex_error_info="thread_rollback_failed"), None, False),
         (event("user_message", message="do it"), None, True),
         (event("agent_message", message="done"), None, True),
         (event("item_completed", item={"type": "UserMessage", "content": [{"text": "do it"}]}), None, True),
@@ -180,6 +187,20 @@ def test_a_used_up_allowance_is_a_limit_until_the_window_begins_anew() -> None:
     ]
     assert [limit.resets_at for limit in codex(META, event("error", **failure)).limits] == [None]
     assert codex(META, event("task_complete", error={"message": "x", "codex_error_info": {"other": {}}})).limits == []
+
+
+def test_a_turn_that_failed_is_told_with_its_error_until_the_next_one_begins() -> None:
+    failed = event("error", message="stream disconnected\nsomewhere"), event("task_complete", last_agent_message=None)
+    told = codex(META, event("task_started"), *failed, event("task_started"), event("task_complete"))
+    assert [(note.activity, note.said) for note in told.notes if note.activity] == [
+        (Activity.WORKING, "task_started"),
+        (Activity.WAITING_INPUT, "stream disconnected"),
+        (Activity.WAITING_INPUT, "stream disconnected"),
+        (Activity.WORKING, "task_started"),
+        (Activity.IDLE, "task_complete"),
+    ]
+    interrupted = codex(META, failed[0], event("turn_aborted", reason="interrupted"))
+    assert [note.activity for note in interrupted.notes][-1] is Activity.IDLE
 
 
 @pytest.mark.parametrize("used", [usage(-1), usage(10**9 + 1), usage(1) | {"output_tokens": True}])

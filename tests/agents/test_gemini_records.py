@@ -78,7 +78,7 @@ def test_whether_a_turn_is_over_is_not_known() -> None:
         Activity.UNKNOWN,
         Activity.WORKING,
         Activity.WORKING,
-        Activity.IDLE,
+        Activity.WAITING_INPUT,
     ]
     assert told.messages(S) == 2
     assert [note.said for note in told.notes] == ["prompt", "answer", "tool result", "tool result", "[API Error: 500]"]

@@ -198,6 +198,8 @@ def test_title_and_directory_are_told_and_again_when_they_change(store: Store) -
         (900, {"finish": "tool-calls"}, Activity.WORKING),
         (900, {}, Activity.IDLE),
         (900, {"error": {"name": "MessageAbortedError", "data": {}}}, Activity.IDLE),
+        (900, {"error": {"name": "APIError", "data": {"message": "no key"}}}, Activity.WAITING_INPUT),
+        (900, {"error": {"name": "APIError", "data": 5}}, Activity.WAITING_INPUT),
     ],
 )
 def test_the_last_message_tells_what_the_agent_does(
