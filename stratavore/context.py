@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -85,6 +86,17 @@ class Holds:
                 return False
             await self._news.wait(left)
         return True
+
+
+class Turns:
+    """Who works on the same thing does so one after the other."""
+
+    def __init__(self) -> None:
+        self._locks = WeakValueDictionary[int, asyncio.Lock]()
+
+    def of(self, number: int) -> asyncio.Lock:
+        """To be held for as long as the work takes."""
+        return self._locks.setdefault(number, asyncio.Lock())
 
 
 _NO_IMPORT = ImportProgress(
@@ -201,6 +213,8 @@ class Context(NamedTuple):
     started_at: datetime
     activity: Board
     held: Holds
+    copying: Turns
+    """Copies of one conversation."""
 
     def wake(self, runner_ids: Collection[str]) -> None:
         """Tell the supervisor that these runners changed."""

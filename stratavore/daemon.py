@@ -28,7 +28,7 @@ from stratavore.autostart import UNLESS_STOPPED
 from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
-from stratavore.context import Context, Holds, Imports, Ledger, News
+from stratavore.context import Context, Holds, Imports, Ledger, News, Turns
 from stratavore.continuing import Continuing
 from stratavore.enforcement import Enforcement
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
@@ -200,7 +200,8 @@ async def build(
             runners_may_control=config.runners.runners_may_control,
             idle_seconds=config.shim.idle_exit,
         )
-        context = Context(config, paths, database, shims, clock, News(), daemon, clock.now(), Board(clock.now), Holds())
+        board, holds, copying = Board(clock.now), Holds(), Turns()
+        context = Context(config, paths, database, shims, clock, News(), daemon, clock.now(), board, holds, copying)
         supervisor = daemon.supervisor = Supervisor(context)
         ingest = daemon.ingest = Ingest(context, on_notes=context.activity.heard, on_charged=daemon.judge)
         enforcement = daemon.enforcement = Enforcement(context)

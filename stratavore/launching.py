@@ -17,7 +17,7 @@ from msgspec import structs
 from stratavore import admission, runner_files, writers
 from stratavore.admission import Wish
 from stratavore.agents import RECORDS, Agent, Profile, Start, account_home, find_program, first_on_path, resolve
-from stratavore.archiving import restore_if_gone
+from stratavore.archiving import make_ready
 from stratavore.clock import iso, new_runner_id
 from stratavore.context import Asker, Context
 from stratavore.environment import for_agent, masked, runner_environment
@@ -46,7 +46,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
     """
     project = projects.get_project(context.rows, request.project)
     environment = _environment(context, request)
-    source = await choose(context, request, project, environment)
+    source, told = await choose(context, request, project, environment), list[str]()
     if source is None:
         cwd = usable_directory(project.path)
         name, agent, profile = _agent(context, request, project, environment)
@@ -55,7 +55,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
         agent, profile = resolve(name, context.config.agents)
         environment |= source.env
         if not request.dry_run:
-            await restore_if_gone(context, source.row.agent, source.row.id, environment)
+            told = await make_ready(context, source.row.agent, source.row.id, environment)
         request = structs.replace(request, argv=[*source.kept_argv, *request.argv])
     environment = for_agent(environment, agent.name, config=context.config.environment, explicit=request.env)
     start = _start(context, request, cwd, environment, agent, profile, source)
@@ -92,10 +92,11 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
     try:
         if refusal is not None:
             raise refusal
-        return await _commit(context, asker, request, cwd, name, environment, asked, ahead)
+        launched = await _commit(context, asker, request, cwd, name, environment, asked, ahead)
     except BudgetExceeded as exceeded:
         await _tell_refusal(context, asker, request, exceeded)
         raise
+    return structs.replace(launched, warnings=[*told, *launched.warnings])
 
 
 async def _commit(

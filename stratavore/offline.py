@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from stratavore import __version__, resumable, standing, transcripts
+from stratavore.config import Config
 from stratavore.disk import measure
 from stratavore.errors import NotFound
 from stratavore.model import (
@@ -137,12 +138,12 @@ def _disk_use(paths: Paths, rows: Rows, asked: _Asked) -> DiskUse:
 
 def _list_sessions(paths: Paths, rows: Rows, asked: _Asked) -> list[Session]:
     found = resumable.find(rows, asked.request)
-    return resumable.show(rows, found, resumable.examine(found, {}), only_resumable=asked.request.resumable)
+    return resumable.show(rows, found, resumable.examine(found, Config()), only_resumable=asked.request.resumable)
 
 
 def _get_session(paths: Paths, rows: Rows, asked: _Asked) -> Session:
     row = session_views.resolve(rows, asked.target)
-    return resumable.list_sessions(rows, [row], resumable.examine([row], {}))[0]
+    return resumable.list_sessions(rows, [row], resumable.examine([row], Config()))[0]
 
 
 def _read_transcript(paths: Paths, rows: Rows, asked: _Asked) -> Transcript:

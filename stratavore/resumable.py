@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from stratavore import writers
 from stratavore.agents import AGENTS, RECORDS, NamedProfile
+from stratavore.config import Config
 from stratavore.model import ModelUsage, Session
 from stratavore.protocol import ListSessions
 from stratavore.store import session_views
@@ -33,6 +34,8 @@ class Standing(NamedTuple):
     """Who is in it."""
     broken: str | None
     """What else is in the way of going on with it."""
+    awaits_copy: bool
+    """A run has left it, and that end is still to be copied."""
 
     @property
     def why_not(self) -> str | None:
@@ -40,15 +43,13 @@ class Standing(NamedTuple):
         return self.busy or self.broken
 
 
-def examine(
-    found: Collection[SessionRow], profiles: Mapping[str, NamedProfile], path: str | None = None
-) -> dict[int, Standing]:
+def examine(found: Collection[SessionRow], config: Config, path: str | None = None) -> dict[int, Standing]:
     """How these stand, by their numbers. Reads files and processes: call it beside the loop.
 
     Programs are looked for on `path`; None: where this process looks for them.
     """
     living = writers.scan({(row.agent, row.home) for row in found}, {row.id for row in found})
-    return {row.number: _examine(row, living, profiles, path) for row in found}
+    return {row.number: _examine(row, living, config, path) for row in found}
 
 
 def other_writer(agent: str, home: str, session_id: str, *, runner_id: str) -> str | None:
@@ -94,10 +95,11 @@ def was_begun(row: SessionRow, standing: Standing) -> bool:
     return is_live or row.messages > 0 or standing.transcript is not None or row.archive_path is not None
 
 
-def _examine(row: SessionRow, living: Living, profiles: Mapping[str, NamedProfile], path: str | None) -> Standing:
+def _examine(row: SessionRow, living: Living, config: Config, path: str | None) -> Standing:
     pids = living.get((row.agent, row.id), ())
-    transcript = transcript_of(row)
-    return Standing(transcript, pids, _busy(row, pids), _broken(row, transcript, profiles, path))
+    transcript, busy = transcript_of(row), _busy(row, pids)
+    awaits_copy = config.transcripts.archive and row.is_copy_due and transcript is not None and busy is None
+    return Standing(transcript, pids, busy, _broken(row, transcript, config.agents, path), awaits_copy)
 
 
 def transcript_of(row: SessionRow) -> Path | None:
@@ -170,6 +172,7 @@ def _session(row: SessionRow, standing: Standing, used: list[ModelUsage], names:
         archived_at=row.archived_at,
         archive_path=row.archive_path,
         archive_sha256=row.archive_sha256,
+        copy_pending=standing.awaits_copy,
         resumable=standing.why_not is None,
         why_not=standing.why_not,
     )

@@ -112,7 +112,7 @@ async def choose(context: Context, request: Launch, project: Project, environmen
     row = session_views.resolve(context.rows, reference)
     if row.project not in (None, project.name):
         raise Invalid(f"session {row.id} is of project {row.project}", remedy=f"`stratavore resume {row.id}`")
-    standing = (await asyncio.to_thread(examine, [row], context.config.agents, path))[row.number]
+    standing = (await asyncio.to_thread(examine, [row], context.config, path))[row.number]
     is_fork = request.resume is None
     if (why := standing.broken if is_fork else standing.why_not) is not None:
         verb = "forked" if is_fork else "resumed"
@@ -129,7 +129,7 @@ async def _newest(context: Context, request: Launch, project: Project, environme
     kind = resolve(name, context.config.agents)[0].name if name else None
     found = session_views.list_rows(context.rows, project=project.name, agent=kind, limit=_NEWEST)
     path = environment.get("PATH")
-    standings = await asyncio.to_thread(examine, found, context.config.agents, path)
+    standings = await asyncio.to_thread(examine, found, context.config, path)
     for row in found:
         if standings[row.number].why_not is None:
             return _source(context, request, row, standings[row.number], False, environment)

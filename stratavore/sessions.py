@@ -15,14 +15,14 @@ async def list_sessions(context: Context, asker: Asker, request: ListSessions) -
     """Conversations, the newest first; of those that no runner ever spoke in, only the living."""
     kind = None if request.agent is None else resolve(request.agent, context.config.agents)[0].name
     found = resumable.find(context.rows, request, kind=kind)
-    standings = await asyncio.to_thread(resumable.examine, found, context.config.agents)
+    standings = await asyncio.to_thread(resumable.examine, found, context.config)
     return resumable.show(context.rows, found, standings, only_resumable=request.resumable)
 
 
 async def get_session(context: Context, asker: Asker, request: Nothing, session: str) -> Session:
     """One conversation, by its id or a unique prefix of that."""
     row = session_views.resolve(context.rows, session)
-    standings = await asyncio.to_thread(resumable.examine, [row], context.config.agents)
+    standings = await asyncio.to_thread(resumable.examine, [row], context.config)
     return resumable.list_sessions(context.rows, [row], standings)[0]
 
 

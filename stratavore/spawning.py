@@ -14,7 +14,7 @@ from datetime import datetime
 from stratavore import admission, booking, verdicts
 from stratavore.admission import Wish
 from stratavore.agents import Hooks, Launch, Plain, Start, account_home, resolve, resolve_or_shell
-from stratavore.archiving import restore_if_gone
+from stratavore.archiving import make_ready
 from stratavore.clock import from_unix_ms
 from stratavore.config import Config
 from stratavore.context import Context
@@ -100,7 +100,8 @@ class Spawning:
         for session_id in (recipe.session_id, recipe.fork_of):
             if session_id is not None:
                 environment = read_environment(self._context.paths, recipe.id)
-                await restore_if_gone(self._context, agent.name, session_id, environment)
+                for line in await make_ready(self._context, agent.name, session_id, environment):
+                    log.warning("a session goes on", extra={"run": f"{recipe.id}.{recipe.run}", "told": line})
         if recipe.run > 1 and recipe.session_id is not None:
             home = str(account_home(agent.name, read_environment(self._context.paths, recipe.id), profile))
             other = await asyncio.to_thread(other_writer, agent.name, home, recipe.session_id, runner_id=recipe.id)

@@ -1,25 +1,29 @@
 """Copies of transcripts: made at each end, put back where they have gone, and never over anything."""
 
+import asyncio
 import os
 import sqlite3
 import stat
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from stratavore import archive, archiving
 from stratavore.archive import Subject
 from stratavore.archiving import Archiving
+from stratavore.context import Context
 from stratavore.errors import NotFound, StorageFailed
 from stratavore.store import archives
-from tests.house import House, living, quick
-from tests.test_verbs_sessions import FOREIGN, WAITS, heard_of, launch, say, session, stop
+from tests.house import House, living, quick, until
+from tests.test_verbs_sessions import FOREIGN, WAITS, heard_of, launch, launched, say, session, stop
 
 ID = "0f0e1de9-0000-4000-8000-00000000000a"
 
@@ -173,6 +177,87 @@ async def test_a_transcript_that_has_gone_is_put_back_before_it_is_resumed(house
     assert "--resume" in again.argv
     assert path.read_text() == content
     assert "session.restored" in house.told(found.id)
+
+
+def keeping(house: House) -> Context:
+    """As if ends were copied, and nobody had come to it yet: who asks meanwhile sees to it."""
+    config = structs.replace(house.config, transcripts=structs.replace(house.config.transcripts, archive=True))
+    house.context = house.context._replace(config=config)
+    return house.context
+
+
+async def test_who_goes_on_at_once_has_the_last_end_copied_first(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    await stop(house, runner)
+    assert not (await session(house, runner.session_id)).copy_pending, "nobody keeps copies"
+    keeping(house)
+    assert (await session(house, runner.session_id)).copy_pending
+    again = await launched(house, resume=runner.session_id)
+    assert again.warnings == []
+    found = await session(house, runner.session_id)
+    assert (found.transcript_bytes, found.copy_pending) == (path.stat().st_size, False)
+    assert found.archived_at is not None
+    assert found.archived_at <= again.runners[0].created_at
+
+
+async def test_an_end_is_still_to_be_copied_when_the_next_run_has_begun(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    await house.ask("restart_runners", runner.id)
+    await house.reaches(runner.id, "running", run=2)
+    told = await archiving.make_ready(keeping(house), "claude", runner.session_id or "", {})
+    found = await session(house, runner.session_id)
+    assert (told, found.transcript_bytes) == ([], path.stat().st_size)
+
+
+async def test_a_copy_that_cannot_be_made_holds_nobody_up_but_is_told_of(house: House) -> None:
+    runner = await launch(house)
+    say(house, runner.session_id)
+    await stop(house, runner)
+    house.paths.transcripts.write_text("no directory")
+    keeping(house)
+    [warning] = (await launched(house, resume=runner.session_id)).warnings
+    assert "could not be copied before it goes on" in warning
+
+
+async def test_two_who_copy_at_once_leave_one_whole_copy(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    await asyncio.gather(*[house.ask("archive_session", runner.session_id or "") for _ in range(5)])
+    path.unlink()
+    assert (await house.ask("read_transcript", runner.session_id or "")).turns
+
+
+async def test_what_is_written_a_moment_after_the_end_is_copied_too(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    await stop(house, runner)
+    archiving_ = Archiving(house.context)
+    await archiving_.copy_due()
+    path.write_text(path.read_text() * 2)
+    await archiving_.copy_again(before=time.monotonic())
+    assert (await session(house, runner.session_id)).transcript_bytes == path.stat().st_size
+
+
+async def test_an_older_copy_is_put_back_with_a_word_about_it(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    await stop(house, runner)
+    await Archiving(house.context).copy_due()
+    size = path.stat().st_size
+    path.unlink()
+    [warning] = (await launched(house, resume=runner.session_id)).warnings
+    assert f"had gone: the copy of it was put back, {size} bytes of 20" in warning
+    assert "lost" not in warning
+    await house.ask("stop_runners", "*")
+    await until(lambda: not house.context.rows.scalar("SELECT COUNT(*) FROM session_runs WHERE until_at IS NULL"))
+    path.unlink()
+    await house.wish("UPDATE sessions SET last_message_at = '2099-01-01T00:00:00.000Z'")
+    [warning] = (await launched(house, resume=runner.session_id)).warnings
+    assert warning.endswith("; what was said since is lost")
+    found = [event.payload for event in house.events_of(runner.session_id or "") if event.type == "session.restored"]
+    assert [(each["bytes"], each["is_older"]) for each in found] == [(size, False), (size, True)]
 
 
 async def test_a_restart_puts_it_back_too(house: House) -> None:

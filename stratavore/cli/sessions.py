@@ -166,8 +166,16 @@ def _facts(session: dict[str, Any]) -> list[tuple[str, str]]:
         ("transcript", session["transcript_path"] or "gone"),
         ("size", humane.size(session["transcript_bytes"])),
         ("copy", session["archive_path"] or ""),
-        ("copied", "" if session["archived_at"] is None else humane.ago(session["archived_at"])),
+        ("copied", _copied(session)),
     ]
+
+
+def _copied(session: dict[str, Any]) -> str:
+    at = "" if session["archived_at"] is None else humane.ago(session["archived_at"])
+    if session["copy_pending"]:
+        pending = "a copy of its last end is pending; `stratavore sessions archive` makes it now"
+        return f"{at}; {pending}" if at else pending
+    return at
 
 
 def _models(session: dict[str, Any]) -> list[list[str]]:

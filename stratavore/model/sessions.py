@@ -45,6 +45,8 @@ class Session(Public, frozen=True):
     archive_path: str | None
     archive_sha256: str | None
     """Of what the copy is a compression of."""
+    copy_pending: bool
+    """A runner has left it, and what is there now is not copied yet."""
     resumable: bool
     why_not: str | None
     """Why it cannot be resumed now; None if it can."""

@@ -27,9 +27,11 @@ def list_due(rows: Rows, *, limit: int) -> list[Due]:
     return [Due(*row) for row in found]
 
 
-def note_examined(tx: Tx, due: Due) -> None:
+def note_examined(tx: Tx, number: int, ended_at: str) -> None:
     """All of it that there was at that end is copied."""
-    tx.execute("UPDATE sessions SET examined_at = ? WHERE number = ?", (due.ended_at, due.number))
+    tx.execute(
+        "UPDATE sessions SET examined_at = MAX(COALESCE(examined_at, ''), ?) WHERE number = ?", (ended_at, number)
+    )
 
 
 def note_copy(tx: Tx, number: int, path: str, sha256: str, transcript_bytes: int, *, actor: str, now: datetime) -> None:

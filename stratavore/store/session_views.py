@@ -16,7 +16,8 @@ from stratavore.store.rows import column, load
 class SessionRow(msgspec.Struct, frozen=True):
     """A conversation as the database knows it; what the disk and the living processes say is found out elsewhere.
 
-    `holder` is the name of the runner that is in it now, `profile` the agent under which one was in it last.
+    `holder` is the name of the runner that is in it now, `profile` the agent under which one was in it last. `left_at`
+    is when a run of ours left it last, `examined_at` the end up to which it is copied.
     """
 
     number: int
@@ -38,16 +39,24 @@ class SessionRow(msgspec.Struct, frozen=True):
     archive_path: str | None
     archive_sha256: str | None
     archived_at: datetime | None
+    examined_at: datetime | None
+    left_at: datetime | None
     holder: str | None
     last_runner: str | None
     """The id of the runner that was in it last; it may be forgotten."""
     profile: str | None
 
+    @property
+    def is_copy_due(self) -> bool:
+        """An end of a run in it was not copied yet, whoever is in it now."""
+        return self.left_at is not None and (self.examined_at is None or self.examined_at < self.left_at)
+
 
 _SESSION = """
 SELECT s.number, s.agent, s.id, s.home, p.name AS project, s.cwd, s.is_foreign, s.started_at, s.ended_at,
        s.last_message_at, s.messages, s.parent_id, s.title, s.reported_nano_usd, s.transcript_path, s.transcript_bytes,
-       s.archive_path, s.archive_sha256, s.archived_at,
+       s.archive_path, s.archive_sha256, s.archived_at, s.examined_at,
+       (SELECT MAX(h.until_at) FROM session_runs AS h WHERE h.session = s.number) AS left_at,
        (SELECT COALESCE(r.name, h.runner_id) FROM session_runs AS h LEFT JOIN runners AS r ON r.id = h.runner_id
          WHERE h.session = s.number AND h.until_at IS NULL) AS holder,
        l.runner_id AS last_runner, r.agent AS profile

@@ -13,7 +13,7 @@ from stratavore.activity import Board
 from stratavore.agents.records import Limit, Note
 from stratavore.clock import SystemClock
 from stratavore.config import Config
-from stratavore.context import Context, Holds, News
+from stratavore.context import Context, Holds, News, Turns
 from stratavore.daemon import Daemon
 from stratavore.ledger.ingest import Ingest
 from stratavore.model import Usage, UsageBy
@@ -48,7 +48,17 @@ class Keeper:
         shims = cast(Shims, None)
         daemon, board = Daemon(), Board(clock.now)
         self.context = Context(
-            config or Config(), self.paths, self.database, shims, clock, News(), daemon, clock.now(), board, Holds()
+            config or Config(),
+            self.paths,
+            self.database,
+            shims,
+            clock,
+            News(),
+            daemon,
+            clock.now(),
+            board,
+            Holds(),
+            Turns(),
         )
         self.ingest = Ingest(self.context, self._on_notes, self._on_charged)
         self._task = asyncio.create_task(self.ingest.run())
