@@ -106,6 +106,7 @@ _NO_IMPORT = ImportProgress(
     bytes=0,
     total_bytes=0,
     sessions=0,
+    new_sessions=0,
     calls=0,
     bad_lines=0,
     failed=None,

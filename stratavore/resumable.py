@@ -92,7 +92,7 @@ def list_sessions(rows: Rows, found: Sequence[SessionRow], standings: Mapping[in
 def was_begun(row: SessionRow, standing: Standing) -> bool:
     """Whether there is anything of it: an agent that ends before its first prompt leaves none."""
     is_live = row.holder is not None or bool(standing.pids)
-    return is_live or row.messages > 0 or standing.transcript is not None or row.archive_path is not None
+    return is_live or bool(row.messages) or standing.transcript is not None or row.archive_path is not None
 
 
 def _examine(row: SessionRow, living: Living, config: Config, path: str | None) -> Standing:
@@ -148,6 +148,7 @@ def _name(kind: str, pid: int) -> str:
 
 def _session(row: SessionRow, standing: Standing, used: list[ModelUsage], names: list[str]) -> Session:
     is_live = row.holder is not None or bool(standing.pids)
+    is_read = row.messages is not None or bool(used)
     return Session(
         id=row.id,
         agent=row.agent,
@@ -160,8 +161,8 @@ def _session(row: SessionRow, standing: Standing, used: list[ModelUsage], names:
         ended_at=None if is_live else row.ended_at or row.last_message_at,
         last_message_at=row.last_message_at,
         messages=row.messages,
-        tokens=sum(_tokens(each) for each in used),
-        cost_usd=sum(each.cost_usd for each in used),
+        tokens=sum(_tokens(each) for each in used) if is_read else None,
+        cost_usd=sum(each.cost_usd for each in used) if is_read else None,
         unpriced_calls=sum(each.unpriced_calls for each in used),
         unattributed_usd=unattributed(row, used),
         models=used,

@@ -70,7 +70,7 @@ async def test_what_an_agent_left_is_brought_in_once_however_often_it_is_asked(h
     left_by_claude(home, A, tmp_path / "work")
     left_by_claude(home, B, tmp_path / "work")
     first = await brought_in(house, path=str(home))
-    assert (first.failed, first.sessions, first.calls, first.files, first.bad_lines) == (None, 2, 4, 2, 0)
+    assert (first.failed, first.new_sessions, first.calls, first.files, first.bad_lines) == (None, 2, 4, 2, 0)
     assert first.bytes == first.total_bytes > 0
     rows = kept(house)
     assert [row[:4] for row in rows[:2]] == [("claude", each, str(tmp_path / "work"), 4) for each in (A, B)]
@@ -81,6 +81,18 @@ async def test_what_an_agent_left_is_brought_in_once_however_often_it_is_asked(h
     assert {each.id: each.tokens for each in found} == {A: 30, B: 30}
     turns = (await house.ask("read_transcript", A)).turns
     assert [turn.text for turn in turns[:2]] == ["question 0", "answer 0"]
+
+
+async def test_a_copy_of_what_is_known_adds_nothing_and_is_told_of_as_known(house: House, tmp_path: Path) -> None:
+    first = left_by_claude(tmp_path / "claude", A, tmp_path / "work")
+    await brought_in(house, path=str(tmp_path / "claude"))
+    rows = kept(house)
+    left_by_claude(tmp_path / "copy", B, tmp_path / "work")
+    (tmp_path / "copy" / first.relative_to(tmp_path / "claude")).write_bytes(first.read_bytes())
+    again = await brought_in(house, path=str(tmp_path / "copy"))
+    assert (again.sessions, again.new_sessions, again.calls) == (2, 1, 2)
+    assert [row for row in kept(house) if B not in row and "_2_" not in row[0]] == rows
+    assert (await house.ask("get_session", A)).transcript_path == str(first)
 
 
 async def test_it_may_be_stopped_and_goes_on_from_there(house: House, tmp_path: Path) -> None:

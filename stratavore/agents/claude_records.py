@@ -29,8 +29,11 @@ _INTERRUPTED = "[Request interrupted"
 _NOT_SAID = ("<command-name>", "<local-command-", "<bash-", "<task-notification", "<tick>", _INTERRUPTED)
 """How user lines begin that no person said to the model."""
 
-_TITLES = ("last-prompt", "summary", "ai-title", "custom-title", "agent-name")
-"""Lines that name a conversation; a later word of this list outranks an earlier one, as in Claude's own list."""
+_TITLES = ("summary", "ai-title")
+"""Lines that tell what a conversation is about; the later word of this list outranks the earlier one, and both the
+first prompt."""
+_NAMES = ("custom-title", "agent-name")
+"""Lines that name it: both are written for `/rename`, and for the `--name` that it is started with."""
 
 _REMEMBERED = 16
 """Answers whose blocks may still follow: blocks of one answer stand close together."""
@@ -84,10 +87,11 @@ class _Line(msgspec.Struct, rename="camel"):
     agent_name: str | None = None
     ai_title: str | None = None
     summary: str | None = None
-    last_prompt: str | None = None
 
 
 class _Memory(msgspec.Struct):
+    """`rank` is that of the title that was told: 1 is the first prompt, more those of _TITLES."""
+
     seen: list[str] = []
     rank: int = 0
     parent: str | None = None
@@ -142,6 +146,8 @@ class _Reader:
                 return self._system(said)
             case str(kind) if kind in _TITLES:
                 return self._title(said, kind)
+            case str(kind) if kind in _NAMES:
+                return self._name(said)
         return ()
 
     def turns(self, line: bytes) -> Iterable[Turn]:
@@ -223,10 +229,13 @@ class _Reader:
         if prompt.startswith(_INTERRUPTED):
             yield Note(session_id=session_id, at=at, activity=Activity.IDLE, said="interrupted")
         elif not prompt.startswith(_NOT_SAID):
+            title = decoding.title(prompt) if self._kept.rank == 0 else None
+            self._kept.rank = 1 if title else self._kept.rank
             yield Note(
                 session_id=session_id,
                 at=at,
                 cwd=decoding.path(said.cwd),
+                title=title,
                 is_message=bool(prompt),
                 parent_id=self._parent(said),
                 activity=Activity.WORKING,
@@ -241,15 +250,20 @@ class _Reader:
 
     def _title(self, said: _Line, kind: str) -> Iterator[Fact]:
         """A summary at the head of a file is that of the conversation before."""
-        words = (said.last_prompt, said.summary, said.ai_title, said.custom_title, said.agent_name)
-        rank = _TITLES.index(kind)
-        title = decoding.title(words[rank])
+        rank = 2 + _TITLES.index(kind)
+        title = decoding.title(said.ai_title if kind == "ai-title" else said.summary)
         session_id = said.session_id or self._file.session_id
         is_others = kind == "summary" and not self._kept.seen
         if title is None or not session_id or rank < self._kept.rank or is_others or self._file.is_subagent:
             return
         self._kept.rank = rank
         yield Note(session_id=session_id, title=title)
+
+    def _name(self, said: _Line) -> Iterator[Fact]:
+        name = decoding.title(said.custom_title or said.agent_name)
+        session_id = said.session_id or self._file.session_id
+        if name is not None and session_id and not self._file.is_subagent:
+            yield Note(session_id=session_id, name=name)
 
     def _is_subagent(self, said: _Line) -> bool:
         return self._file.is_subagent or bool(said.is_sidechain)

@@ -59,6 +59,8 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime | None = None
     cwd: str | None = None
     title: str | None = None
+    name: str | None = None
+    """What a person called it, which goes before its title; or we, as we gave the agent the name of the runner."""
     is_message: bool = False
     """A message of a person or of the agent, to be counted."""
     parent_id: str | None = None

@@ -114,8 +114,8 @@ def row(session: dict[str, Any]) -> list[str]:
         session["agent"],
         session["project"] or humane.UNKNOWN,
         humane.ago(session["last_message_at"] or session["started_at"]),
-        str(session["messages"]),
-        str(session["tokens"]),
+        _number(session["messages"]),
+        _number(session["tokens"]),
         cost(session),
         "yes" if session["resumable"] else f"no: {session['why_not']}",
         session["title"] or "",
@@ -124,9 +124,15 @@ def row(session: dict[str, Any]) -> list[str]:
 
 def cost(used: dict[str, Any]) -> str:
     """What it cost; what has no price is said to cost more than what has."""
+    if used["cost_usd"] is None:
+        return humane.UNKNOWN
     if used["unpriced_calls"]:
         return f"> ${humane.usd(used['cost_usd'])}" if used["cost_usd"] else "unpriced"
     return f"${humane.usd(used['cost_usd'])}"
+
+
+def _number(count: int | None) -> str:
+    return humane.UNKNOWN if count is None else str(count)
 
 
 def _transcript(session: dict[str, Any], *, is_file: bool) -> AbstractContextManager[IO[bytes]]:
@@ -159,8 +165,8 @@ def _facts(session: dict[str, Any]) -> list[tuple[str, str]]:
         ("started", humane.ago(session["started_at"])),
         ("last message", humane.ago(session["last_message_at"])),
         ("ended", "" if session["ended_at"] is None else humane.ago(session["ended_at"])),
-        ("messages", str(session["messages"])),
-        ("tokens", str(session["tokens"])),
+        ("messages", _number(session["messages"])),
+        ("tokens", _number(session["tokens"])),
         ("cost", cost(session)),
         ("unattributed", _unattributed(session)),
         ("transcript", session["transcript_path"] or "gone"),

@@ -12,9 +12,15 @@ from stratavore.model import ImportProgress
 
 
 class BringingIn:
-    """Files that are to be read whole, each once. `on_progress` is told after each step."""
+    """Files that are to be read whole, each once. `on_progress` is told after each step.
 
-    def __init__(self, files: Sequence[tuple[Followed, int]], on_progress: Callable[[ImportProgress], None]) -> None:
+    Conversations up to the number `known` were known before.
+    """
+
+    def __init__(
+        self, files: Sequence[tuple[Followed, int]], on_progress: Callable[[ImportProgress], None], *, known: int = 0
+    ) -> None:
+        self._known = known
         self._sizes = dict(files)
         self._on_progress = on_progress
         self._waiting = deque(self._sizes)
@@ -31,6 +37,7 @@ class BringingIn:
             bytes=0,
             total_bytes=sum(self._sizes.values()),
             sessions=0,
+            new_sessions=0,
             calls=0,
             bad_lines=0,
             failed=None,
@@ -74,6 +81,7 @@ class BringingIn:
             files=before.files + len(done),
             bytes=self._bytes,
             sessions=len(self._sessions),
+            new_sessions=sum(number > self._known for number in self._sessions),
             calls=before.calls + (len(posted.charges) if own else 0),
             bad_lines=before.bad_lines + sum(piece.now.bad_lines - piece.was.bad_lines for piece in own),
         )

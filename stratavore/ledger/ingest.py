@@ -32,7 +32,7 @@ from stratavore.ledger.tail import Tails
 from stratavore.ledger.watching import Followed, Inhabitant, Watch
 from stratavore.model import ImportProgress
 from stratavore.runner_files import read_environment
-from stratavore.store import attribution, installation, samples, tails
+from stratavore.store import attribution, installation, samples, sessions, tails
 from stratavore.store.attribution import Ended, Entrance
 from stratavore.store.tails import Tail
 
@@ -119,7 +119,7 @@ class Ingest:
         """
         watch = await self._beside(self._watching)
         files = await self._beside(lambda: [file for home in found for file in watch.follow_all(Home(*home))])
-        work = BringingIn(files, on_progress)
+        work = BringingIn(files, on_progress, known=sessions.newest(self._context.rows))
         self._brought_in.append(work)
         self._woken.set()
         try:

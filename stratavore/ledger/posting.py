@@ -56,8 +56,7 @@ def _note(tx: Tx, piece: Piece, now: datetime) -> dict[str, int]:
     if piece.is_anew:
         sessions.read_again(tx, path)
     notes = [note for note in piece.notes if isinstance(note, Note)]
-    is_transcript = not piece.now.is_subagent and piece.file.record is not None
-    known = sessions.note_all(tx, agent, home, path if is_transcript else None, notes, now=now)
+    known = sessions.note_all(tx, agent, home, None if piece.now.is_subagent else path, notes, now=now)
     for call in piece.calls:
         if call.session_id not in known and sessions.is_id(call.session_id):
             known[call.session_id] = sessions.ensure(tx, agent, home, call.session_id, now=now)

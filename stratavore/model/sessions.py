@@ -29,9 +29,10 @@ class Session(Public, frozen=True):
     started_at: datetime | None
     ended_at: datetime | None
     last_message_at: datetime | None
-    messages: int
-    tokens: int
-    cost_usd: float
+    messages: int | None
+    """None, as `tokens` and `cost_usd`: nobody has read it yet."""
+    tokens: int | None
+    cost_usd: float | None
     unpriced_calls: int
     unattributed_usd: float | None
     """What its agent said at exit that it cost, beyond the calls that are known; None if it said nothing."""
@@ -77,6 +78,9 @@ class ImportProgress(Public, frozen=True):
     bytes: int
     total_bytes: int
     sessions: int
+    """In which something was read that was not read before."""
+    new_sessions: int
+    """Those of them that were not known."""
     calls: int
     bad_lines: int
     failed: str | None

@@ -30,7 +30,8 @@ class SessionRow(msgspec.Struct, frozen=True):
     started_at: datetime | None
     ended_at: datetime | None
     last_message_at: datetime | None
-    messages: int
+    messages: int | None
+    """None: nobody has read it yet."""
     parent_id: str | None
     title: str | None
     reported_nano_usd: int | None
@@ -54,7 +55,8 @@ class SessionRow(msgspec.Struct, frozen=True):
 
 _SESSION = """
 SELECT s.number, s.agent, s.id, s.home, p.name AS project, s.cwd, s.is_foreign, s.started_at, s.ended_at,
-       s.last_message_at, s.messages, s.parent_id, s.title, s.reported_nano_usd, s.transcript_path, s.transcript_bytes,
+       s.last_message_at, s.messages, s.parent_id, COALESCE(s.name, s.title) AS title,
+       s.reported_nano_usd, s.transcript_path, s.transcript_bytes,
        s.archive_path, s.archive_sha256, s.archived_at, s.examined_at,
        (SELECT MAX(h.until_at) FROM session_runs AS h WHERE h.session = s.number) AS left_at,
        (SELECT COALESCE(r.name, h.runner_id) FROM session_runs AS h LEFT JOIN runners AS r ON r.id = h.runner_id

@@ -3,6 +3,9 @@
 Rule 1: an open row of `session_runs` is the lease: one run at a time is in a conversation, and in one conversation.
 Rule 2: what agents' files say is taken as it came but bounded; what was known is never unlearned by silence.
 Rule 3: a conversation is foreign until a runner of ours enters it.
+Rule 4: files that tell of the same conversation are copies of each other: its messages are those of the file that has
+most. A copy below another account directory adds only what was not known.
+Rule 5: its name is what a person called it; that of a runner of ours is none.
 """
 
 import re
@@ -75,15 +78,21 @@ def note_all(
         if is_id(note.session_id):
             by_id.setdefault(note.session_id, []).append(note)
     return {
-        session_id: _book(tx, _Gathered.of(session_id, told), agent, home, path) for session_id, told in by_id.items()
+        session_id: _book(tx, _Gathered.of(tx, agent, session_id, told), agent, home, path)
+        for session_id, told in by_id.items()
     }
 
 
 def read_again(tx: Tx, path: str) -> None:
     """The file will be read from its beginning: what was counted of it counts no longer."""
-    counted = tx.all("DELETE FROM session_files WHERE path = ? RETURNING session, messages", (path,))
+    counted = tx.all("DELETE FROM session_files WHERE path = ? RETURNING session", (path,))
     for row in counted:
-        tx.execute("UPDATE sessions SET messages = messages - ? WHERE number = ?", (row["messages"], row["session"]))
+        _add_up(tx, row["session"])
+
+
+def newest(rows: Rows) -> int:
+    """The highest number of a conversation: those that are made known later have higher ones."""
+    return int(rows.scalar("SELECT COALESCE(MAX(number), 0) FROM sessions"))
 
 
 def runner_at(rows: Rows, number: int, at: str) -> str | None:
@@ -297,10 +306,11 @@ class _Gathered(NamedTuple):
     last_message_at: str | None
     cwd: str | None
     title: str | None
+    name: str | None
     parent_id: str | None
 
     @classmethod
-    def of(cls, session_id: str, notes: Sequence[Note]) -> "_Gathered":
+    def of(cls, rows: Rows, agent: str, session_id: str, notes: Sequence[Note]) -> "_Gathered":
         moments = [note.at for note in notes if note.at is not None]
         spoken = [note.at for note in notes if note.is_message and note.at is not None]
         parents = [note.parent_id for note in notes if note.parent_id and is_id(note.parent_id)]
@@ -311,18 +321,36 @@ class _Gathered(NamedTuple):
             iso(max(spoken)) if spoken else None,
             next((note.cwd for note in notes if note.cwd and len(note.cwd) <= _LONGEST_PATH), None),
             next((note.title[:_LONGEST_TITLE] for note in reversed(notes) if note.title), None),
+            _name_of(rows, agent, session_id, [note.name for note in notes if note.name]),
             parents[0] if parents else None,
         )
+
+
+def _name_of(rows: Rows, agent: str, session_id: str, names: Sequence[str]) -> str | None:
+    """The last of them that a person gave: what we called a runner at its start stands there just so."""
+    for name in reversed(list(dict.fromkeys(names))):
+        is_ours = rows.scalar(
+            "SELECT EXISTS (SELECT 1 FROM runners WHERE name = :name) OR EXISTS (SELECT 1 FROM sessions AS s"
+            " JOIN session_runs AS h ON h.session = s.number JOIN runs AS n ON n.key = h.run_key"
+            " JOIN json_each(n.argv) AS word ON word.value = :name WHERE s.agent = :agent AND s.id = :id)",
+            {"name": name, "agent": agent, "id": session_id},
+        )
+        if not is_ours:
+            return name[:_LONGEST_TITLE]
+    return None
 
 
 def _book(tx: Tx, told: _Gathered, agent: str, home: str, path: str | None) -> int:
     row = tx.one(
         "INSERT INTO sessions (agent, id, home, is_foreign, cwd, started_at, last_message_at, parent_id, title,"
-        " transcript_path) VALUES (:agent, :id, :home, 1, :cwd, :first, :last, :parent, :title, :path)"
-        " ON CONFLICT (agent, id) DO UPDATE SET cwd = COALESCE(cwd, :cwd), title = COALESCE(:title, title),"
+        " name, transcript_path) VALUES (:agent, :id, :home, 1, :cwd, :first, :last, :parent, :title, :name, :path)"
+        " ON CONFLICT (agent, id) DO UPDATE SET cwd = COALESCE(cwd, :cwd),"
+        " title = CASE WHEN home = :home THEN COALESCE(:title, title) ELSE COALESCE(title, :title) END,"
+        " name = CASE WHEN home = :home THEN COALESCE(:name, name) ELSE COALESCE(name, :name) END,"
         " started_at = COALESCE(MIN(started_at, :first), started_at, :first),"
         " last_message_at = COALESCE(MAX(last_message_at, :last), last_message_at, :last),"
-        " parent_id = COALESCE(parent_id, :parent), transcript_path = COALESCE(:path, transcript_path)"
+        " parent_id = COALESCE(parent_id, :parent),"
+        " transcript_path = CASE WHEN home = :home THEN COALESCE(:path, transcript_path) ELSE transcript_path END"
         " RETURNING number, cwd, project_id",
         {
             "agent": agent,
@@ -333,11 +361,12 @@ def _book(tx: Tx, told: _Gathered, agent: str, home: str, path: str | None) -> i
             "last": told.last_message_at,
             "parent": told.parent_id,
             "title": told.title,
+            "name": told.name,
             "path": path,
         },
     )
     _belong_to_project(tx, row)
-    if path is not None and told.messages:
+    if path is not None:
         _count(tx, row["number"], path, told.messages)
     return int(row["number"])
 
@@ -359,4 +388,12 @@ def _count(tx: Tx, number: int, path: str, messages: int) -> None:
         " ON CONFLICT (session, path) DO UPDATE SET messages = messages + :n",
         {"session": number, "path": path, "n": messages},
     )
-    tx.execute("UPDATE sessions SET messages = messages + ? WHERE number = ?", (messages, number))
+    _add_up(tx, number)
+
+
+def _add_up(tx: Tx, number: int) -> None:
+    tx.execute(
+        "UPDATE sessions SET messages = (SELECT MAX(messages) FROM session_files WHERE session = :number)"
+        " WHERE number = :number",
+        {"number": number},
+    )

@@ -62,6 +62,10 @@ class Told:
         titles = [note.title for note in self.notes if note.session_id == session_id and note.title]
         return titles[-1] if titles else None
 
+    def name(self, session_id: str) -> str | None:
+        names = [note.name for note in self.notes if note.session_id == session_id and note.name]
+        return names[-1] if names else None
+
     def missing(self, billed: Sequence[Bill]) -> list[Bill]:
         """What was billed, and is no call."""
         left = list(self.calls.values())

@@ -184,20 +184,24 @@ def named(kind: str, key: str, text: str) -> JSON:
     return {"type": kind, key: text, "sessionId": S}
 
 
-def test_the_title_is_what_claude_itself_would_show() -> None:
-    last, summary = named("last-prompt", "lastPrompt", "do"), named("summary", "summary", "Sums up")
-    generated, chosen = named("ai-title", "aiTitle", "About it"), named("custom-title", "customTitle", "Mine")
-    own_name = named("agent-name", "agentName", "worker")
-    assert claude(prompt(), answer(), last).title(S) == "do"
-    assert claude(prompt(), answer(), last, summary, last).title(S) == "Sums up"
-    assert claude(chosen, generated, last).title(S) == "Mine"
-    assert claude(own_name, chosen).title(S) == "worker"
-    assert claude(named("custom-title", "customTitle", "a" * 900 + "\nb")).title(S) == "a" * 200
+def test_the_title_is_claudes_own_or_else_the_first_prompt() -> None:
+    summary, generated = named("summary", "summary", "Sums up"), named("ai-title", "aiTitle", "About it")
+    assert claude(prompt("do it\nnow"), answer(), prompt("and that")).title(S) == "do it"
+    assert claude(prompt("<command-name>/init"), prompt(isMeta=True), prompt("do it")).title(S) == "do it"
+    assert claude(prompt(), answer(), summary, prompt("more")).title(S) == "Sums up"
+    assert claude(generated, prompt(), answer(), summary).title(S) == "About it"
+
+
+def test_a_name_stands_beside_the_title_whoever_gave_it() -> None:
+    chosen, own_name = named("custom-title", "customTitle", "Mine"), named("agent-name", "agentName", "worker")
+    told = claude(own_name, prompt(), chosen, answer())
+    assert (told.title(S), told.name(S)) == ("do it", "Mine")
+    assert claude(named("custom-title", "customTitle", "a" * 900 + "\nb")).name(S) == "a" * 200
 
 
 def test_a_summary_before_the_first_answer_is_that_of_another_conversation() -> None:
     file = RecordFile(Path(f"{S}.jsonl"), S)
-    assert claude({"type": "summary", "summary": "Old", "leafUuid": "u"}, prompt(), file=file).title(S) is None
+    assert claude({"type": "summary", "summary": "Old", "leafUuid": "u"}, prompt(), file=file).title(S) == "do it"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +229,7 @@ def test_a_call_without_a_possible_time_is_a_broken_line(at: object) -> None:
 
 
 def test_broken_letters_do_not_take_the_numbers_along() -> None:
-    half = b'{"lastPrompt":"half of \\ud83d","type":"last-prompt","sessionId":"s"}'
+    half = b'{"aiTitle":"half of \\ud83d","type":"ai-title","sessionId":"s"}'
     assert claude(half).title("s") == "half of �"
     whole = answer("x")
 
@@ -302,6 +306,6 @@ def test_an_id_is_a_name_and_never_a_way(tmp_path: Path, name: str) -> None:
 
 def test_notes_carry_where_and_when() -> None:
     assert claude(prompt()).notes == [
-        Note(session_id=S, at=AT, cwd="/p", is_message=True, activity=Activity.WORKING, said="prompt")
+        Note(session_id=S, at=AT, cwd="/p", title="do it", is_message=True, activity=Activity.WORKING, said="prompt")
     ]
     assert claude(prompt(cwd="relative")).notes[0].cwd is None

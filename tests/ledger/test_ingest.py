@@ -14,6 +14,7 @@ from stratavore import resumable
 from stratavore.clock import iso
 from stratavore.model import ImportProgress, UsageBy
 from stratavore.store import session_views
+from tests.agents.test_opencode_records import Store
 from tests.ledger.keeping import Keeper, keeping
 from tests.ledger.transcripts import BEGAN, answer, append, counted, file_of
 
@@ -287,3 +288,24 @@ async def test_what_an_agent_says_at_its_exit_and_no_call_accounts_for_is_unattr
     used = session_views.usage_of(keeper.database.reader(), [found.number])[found.number]
     assert used[0].cost_usd == 0.1
     assert resumable.unattributed(found, used) == pytest.approx(0.3)
+
+
+async def test_the_messages_of_a_database_are_counted_once_though_a_copy_of_it_is_read(
+    keeper: Keeper, tmp_path: Path
+) -> None:
+    (tmp_path / "opencode").mkdir()
+    store = Store(tmp_path / "opencode")
+    store.session("ses_1")
+    store.session("ses_2", at=1)
+    store.prompt("msg_1", "ses_1", at=100)
+    store.answer("msg_2", "ses_1", at=200, done=900)
+    store.database.close()
+    shutil.copytree(tmp_path / "opencode", tmp_path / "copy")
+    told: list[ImportProgress] = []
+    for home in ("opencode", "copy"):
+        told.append(await keeper.ingest.bring_in([("opencode", tmp_path / home)], lambda progress: None))
+    assert keeper.rows("SELECT id, messages FROM sessions") == [
+        {"id": "ses_1", "messages": 2},
+        {"id": "ses_2", "messages": 0},
+    ]
+    assert [(each.sessions, each.new_sessions, each.calls) for each in told] == [(2, 2, 1), (2, 0, 0)]

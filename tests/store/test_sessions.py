@@ -9,7 +9,7 @@ from stratavore.agents.records import Note
 from stratavore.clock import iso
 from stratavore.errors import Conflict
 from stratavore.lifecycle import State
-from stratavore.store import sessions
+from stratavore.store import session_views, sessions
 from stratavore.store.supervision import Supervised
 from tests.books import NOW, Books
 
@@ -95,16 +95,45 @@ def test_a_conversation_belongs_to_the_innermost_project_around_it(books: Books)
 
 def test_messages_outside_the_transcript_are_not_counted(books: Books) -> None:
     book(books, note(at=NOW, is_message=True), path=None)
-    assert kept(books)["messages"] == 0
+    assert kept(books)["messages"] is None
 
 
 def test_a_file_that_is_read_again_is_counted_once(books: Books) -> None:
     said = [note(at=NOW, is_message=True)] * 3
     book(books, *said)
-    book(books, *said[:1], path="/another/file")
     books.do(lambda tx: sessions.read_again(tx, FILE))
     book(books, *said[:2])
+    assert kept(books)["messages"] == 2
+
+
+def test_of_copies_of_a_file_the_longest_counts_and_one_elsewhere_changes_nothing_that_is_known(books: Books) -> None:
+    said = [note(at=NOW, is_message=True)] * 3
+    book(books, *said, note(title="new"))
+    before = kept(books)
+    copy = [*said[:2], note(title="old", name="Old")]
+    books.do(lambda tx: sessions.note_all(tx, "claude", "/copy", "/copy/projects/p/one.jsonl", copy, now=NOW))
+    assert kept(books) == before | {"name": "Old"}
+    book(books, *said, path=f"{HOME}/projects/renamed/one.jsonl")
     assert kept(books)["messages"] == 3
+    book(books, *said[:1])
+    assert kept(books)["messages"] == 4
+
+
+def test_what_nobody_has_read_has_no_number_of_messages(books: Books) -> None:
+    enter(books, books.runner())
+    assert kept(books)["messages"] is None
+    book(books, note(title="t"))
+    assert kept(books)["messages"] == 0
+
+
+def test_a_name_is_what_a_person_gave_and_not_what_we_call_the_runner(books: Books) -> None:
+    row = books.runner()
+    enter(books, row)
+    books.sql("UPDATE runs SET argv = ? WHERE key = ?", '["claude", "-n", "before"]', row.key)
+    book(books, note(name=row.name), note(title="About it"), note(name="before"))
+    assert (kept(books)["name"], kept(books)["title"]) == (None, "About it")
+    book(books, note(name="Mine"), note(name=row.name))
+    assert session_views.resolve(books.rows, "one").title == "Mine"
 
 
 def test_hostile_lengths_are_cut_or_passed_over(books: Books) -> None:

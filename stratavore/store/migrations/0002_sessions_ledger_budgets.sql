@@ -40,9 +40,10 @@ CREATE TABLE sessions (
     started_at       TEXT,
     ended_at         TEXT,
     last_message_at  TEXT,
-    messages         INTEGER NOT NULL DEFAULT 0,
+    messages         INTEGER,           -- NULL: nobody has read it yet
     parent_id        TEXT,              -- the conversation that it was forked from
-    title            TEXT,
+    title            TEXT,              -- its agent's own, or the first prompt
+    name             TEXT,              -- what a person called it
     reported_nano_usd INTEGER,          -- what its agent said at exit that it cost, calls that stand nowhere included
     transcript_path  TEXT,
     transcript_bytes INTEGER,
@@ -76,7 +77,8 @@ CREATE UNIQUE INDEX session_lease ON session_runs (session) WHERE until_at IS NU
 CREATE INDEX session_runs_runner ON session_runs (runner_id);
 CREATE INDEX session_runs_open ON session_runs (run_key) WHERE until_at IS NULL;
 
--- How many messages of a conversation stand in which file: who reads one again from its beginning takes them back.
+-- How many messages of a conversation stand in which file: of copies of one file the longest counts, and who reads one
+-- again from its beginning takes them back.
 CREATE TABLE session_files (
     session  INTEGER NOT NULL REFERENCES sessions (number) ON DELETE CASCADE,
     path     TEXT    NOT NULL,
