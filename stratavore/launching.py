@@ -77,6 +77,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
             cwd=cwd,
             environment=shown,
             session_id=plan.session_id,
+            goes_on_with=None if source is None else source.told(),
             slots_left=slots,
             budgets=budgets.list_bounding(context.rows, asked.project_id, now=context.clock.now()),
             estimate_tokens=expected.tokens,
@@ -96,7 +97,8 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
     except BudgetExceeded as exceeded:
         await _tell_refusal(context, asker, request, exceeded)
         raise
-    return structs.replace(launched, warnings=[*told, *launched.warnings])
+    goes_on_with = None if source is None else source.told()
+    return structs.replace(launched, warnings=[*told, *launched.warnings], goes_on_with=goes_on_with)
 
 
 async def _commit(

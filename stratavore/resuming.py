@@ -25,7 +25,7 @@ from stratavore.agents import (
 from stratavore.agents import Launch as Plan
 from stratavore.context import Context
 from stratavore.errors import Conflict, Invalid, NotFound
-from stratavore.model import Project
+from stratavore.model import GoesOnWith, Project
 from stratavore.protocol import Launch
 from stratavore.resumable import Standing, examine, was_begun
 from stratavore.store import session_views, sessions, supervision
@@ -48,6 +48,17 @@ class Source(NamedTuple):
     kept_argv: list[str]
     env: dict[str, str]
     """What makes its account directory the agent's."""
+
+    def told(self) -> GoesOnWith:
+        """The same, for people."""
+        row = self.row
+        return GoesOnWith(
+            id=row.id,
+            agent=row.agent,
+            title=row.title,
+            last_message_at=row.last_message_at or row.started_at,
+            is_fork=self.is_fork,
+        )
 
 
 class Conversations:

@@ -161,6 +161,8 @@ def launch(
         show_json(answer) if as_json else _show_plan(answer)
         _refuse_as(answer)
         return
+    if answer["goes_on_with"]:
+        note(goes_on_with(answer["goes_on_with"]))
     for warning in answer["warnings"]:
         note(warning)
     runners = answer["runners"] if no_wait else started(answer["runners"], timeout)
@@ -180,6 +182,13 @@ def wish(project: str, argv: list[str]) -> dict[str, Any]:
     window = os.get_terminal_size(sys.stdout.fileno()) if sys.stdout.isatty() else None
     size = {"rows": window.lines, "columns": window.columns} if window and window.lines and window.columns else {}
     return {"project": project, "argv": argv, "environment": callers_environment(), "umask": _umask(), **size}
+
+
+def goes_on_with(session: dict[str, Any]) -> str:
+    """Which session was taken."""
+    how = "begins with a copy of" if session["is_fork"] else "goes on with"
+    title = f" “{session['title']}”" if session["title"] else ""
+    return f"{how} session {session['id']}{title} ({session['agent']}, {humane.ago(session['last_message_at'])})"
 
 
 def callers_environment() -> dict[str, str]:
@@ -230,6 +239,7 @@ def _show_plan(plan: dict[str, Any]) -> None:
             ("command", shlex.join(plan["argv"])),
             ("directory", plan["cwd"]),
             ("session", plan["session_id"] or ""),
+            ("", goes_on_with(plan["goes_on_with"]) if plan["goes_on_with"] else ""),
             ("room", f"{humane.plural(plan['slots_left'], 'more runner')} may be launched"),
             ("budgets", _budgets(plan)),
             ("refused", plan["refused"] or ""),

@@ -26,6 +26,7 @@ def _how(function: F) -> F:
     """The options of a launch that goes on with a session."""
     for decorator in (
         json_option,
+        click.option("--no-wait", is_flag=True, help="Return when the wish is recorded."),
         click.option("--attach", "then_attach", is_flag=True, help="Attach to it when it runs."),
         click.option("--env", metavar="K[=V]", multiple=True, help="A variable for it; K alone takes yours."),
         click.option("--no-tty", is_flag=True, help="No terminal: the agent runs headless, and needs a prompt."),
@@ -74,10 +75,11 @@ def _go_on(
     no_tty: bool,
     env: tuple[str, ...],
     then_attach: bool,
+    no_wait: bool,
     as_json: bool,
 ) -> int:
-    if then_attach and no_tty:
-        raise click.UsageError("--attach does not go with --no-tty.")
+    if then_attach and (no_tty or no_wait):
+        raise click.UsageError("--attach does not go with --no-tty or --no-wait.")
     if not session["resumable"]:
         raise Conflict(
             f"session {session['id']} cannot be resumed: {session['why_not']}",
@@ -95,7 +97,7 @@ def _go_on(
         tty=not no_tty,
         env=variables(env),
     )
-    runners = started(answer["runners"])
+    runners = answer["runners"] if no_wait else started(answer["runners"])
     for warning in answer["warnings"]:
         note(warning)
     refuse_failed(runners)

@@ -176,6 +176,16 @@ class Explanation(Public, frozen=True):
     next: str
 
 
+class GoesOnWith(Public, frozen=True):
+    """The conversation that a launch goes on with, as it is or as a copy."""
+
+    id: str
+    agent: str
+    title: str | None
+    last_message_at: datetime | None
+    is_fork: bool
+
+
 class Launched(Public, frozen=True):
     """The answer to a launch: the runners whose wish is committed, and how many did not fit."""
 
@@ -183,6 +193,7 @@ class Launched(Public, frozen=True):
     refused: int
     warnings: list[str] = msgspec.field(default_factory=list)
     """What a person should know, such as that others work in the same directory."""
+    goes_on_with: GoesOnWith | None = None
 
 
 class LaunchPlan(Public, frozen=True):
@@ -192,6 +203,7 @@ class LaunchPlan(Public, frozen=True):
     cwd: str
     environment: dict[str, str]
     session_id: str | None
+    goes_on_with: GoesOnWith | None
     slots_left: int
     budgets: list[Budget]
     """Those that would bound it, besides its own."""

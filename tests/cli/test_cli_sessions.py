@@ -1,6 +1,7 @@
 """Sessions on the command line: brought in, listed, read, resumed, chosen, forked, adopted, exported."""
 
 import json
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -73,6 +74,10 @@ def test_an_import_says_what_it_brought_in_and_does_not_count_it_twice(here: Cli
     }
     path = here.home.parent / "user" / ".claude"
     assert "0 calls" in here("import", str(path)).stdout
+    shutil.copytree(path, here.home.parent / "copy")
+    copied = here("import", str(here.home.parent / "copy")).stdout
+    assert copied.startswith("0 sessions and 0 calls brought in (2 sessions known already) from 2 files")
+    assert here.json("sessions", "--foreign") == listed
     assert "codex has left nothing here" in here("import", "--agent", "codex", exits=3).stderr
 
 
@@ -128,8 +133,13 @@ def test_one_is_shown_with_what_was_said_and_nothing_moves_the_cursor(known: Cli
 
 
 def test_a_session_is_resumed_once_and_by_its_id(known: Cli) -> None:
-    runner = one(known.json("resume", A, "--name", "again"))
-    assert (runner["state"], runner["session_id"], runner["project"]) == ("running", A, "work")
+    known("resume", A, "--no-wait", "--attach", exits=2)
+    asked = one(known.json("resume", A, "--name", "again", "--no-wait"))
+    assert asked["state"] in ("starting", "running")
+    runner = known.json("show", "again")
+    assert (runner["session_id"], runner["project"]) == (A, "work")
+    known("wait", "again", "--until", "running")
+    runner = known.json("show", "again")
     assert runner["argv"][1:3] == ["--resume", A]
     refused = known("resume", A, exits=4)
     assert "again is in it now" in refused.stderr
@@ -170,10 +180,15 @@ def test_launch_goes_on_with_the_newest_or_with_a_copy(known: Cli) -> None:
     fork = one(known.json("launch", "work", "--fork", B, "--agent", "claude"))
     assert fork["argv"][1:4] == ["--resume", B, "--fork-session"]
     assert fork["session_id"] not in (A, B)
-    newest = one(known.json("launch", "work", "--continue"))
-    assert newest["session_id"] in (A, B)
+    launched = known.json("launch", "work", "--continue")
+    newest, taken = one(launched), launched["goes_on_with"]
+    assert newest["session_id"] == taken["id"] == B
+    assert (taken["agent"], taken["is_fork"], taken["last_message_at"][:10]) == ("claude", False, "2026-03-01")
     assert "--continue" not in newest["argv"]
+    copied = known("launch", "work", "--fork", B, "--agent", "claude").stderr
+    assert f"begins with a copy of session {B} “question 0” (claude, " in copied
     second = known("launch", "work", "--continue")
+    assert f"goes on with session {A} “question 0” (claude, " in second.stderr
     assert "too" in second.stderr, "others work in the same directory"
     none = known("launch", "work", "--continue", exits=3)
     assert "has no session that can be resumed" in none.stderr
