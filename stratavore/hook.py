@@ -1,6 +1,6 @@
 """`stratavore hook`: what an agent runs at its hooks. It leaves a line, pokes the daemon, and tells the verdict.
 
-Rule 1: it never fails its agent: whatever goes wrong here, the exit code is 0 and nothing is decided.
+Rule 1: it never fails its agent: whatever goes wrong here, the exit code is 0, and no more is decided than the verdict.
 Rule 2: nothing but the standard library is imported, and of that next to nothing: the agent waits for this at each turn
 and each tool. It is run as a script, without `site`, and never reads what it passes on.
 Rule 3: it asks nobody. The answer stands in a file; only a held permission request waits for the daemon, and what it
@@ -36,6 +36,8 @@ _LARGEST_VERDICT = 16 << 10
 _NO_VERDICT = b'"Stratavore has no verdict on this runner (hooks.fail_closed)"'
 _LOOK_SECONDS = 0.5
 _ASKED_SECONDS = 20
+_NO_ANSWER = 500
+"""The least HTTP status that says nothing of what was asked."""
 _APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 _BLOCKED = {
     b"UserPromptSubmit": b'{"decision":"block","reason":%s}\n',
@@ -56,13 +58,23 @@ def main(argv: list[str]) -> int:
 
 
 def _serve(directory: str, event: bytes, options: list[str]) -> bytes:
-    said = _stdin()
-    reason = _verdict(directory, FAIL_CLOSED in options)
+    reason = _verdict(directory, FAIL_CLOSED in options)  # first: whatever fails after it, who is blocked stays so
     answer = _BLOCKED[event] % reason if reason and event in _BLOCKED else b""
-    tell(directory, event, b"block" if answer else b"allow", said)
+    said = _pass_on(directory, event, b"block" if answer else b"allow")
     state = os.path.dirname(os.path.dirname(directory))
     hold = [float(option[len(HOLD) :]) for option in options if option.startswith(HOLD)]
     return answer or (_hold(state, directory, said, hold[0]) if hold and said else b"")
+
+
+def _pass_on(directory: str, event: bytes, verdict: bytes) -> bytes:
+    """Tell what the agent says, and return it."""
+    said = b""
+    try:
+        said = _stdin()
+        tell(directory, event, verdict, said)
+    except Exception:  # the border: what cannot be told is no reason to keep the answer back
+        return said
+    return said
 
 
 def tell(directory: str, event: bytes, verdict: bytes, said: bytes) -> None:
@@ -202,6 +214,8 @@ def _hold(state: str, directory: str, said: bytes, seconds: float) -> bytes:
             status, reply = _post(state, f"/api/v1/runners/{runner}/approvals", asked, left)
         except OSError:
             _ask_zygote(state)
+            status, reply = _NO_ANSWER, b""
+        if status >= _NO_ANSWER:  # also a daemon whose disk is full, or that has a bug
             time.sleep(min(left, _LOOK_SECONDS))
             continue
         if status == 200 and reply.startswith(b'{"answer":null'):

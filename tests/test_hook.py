@@ -94,6 +94,22 @@ def test_a_full_spool_grows_no_more_and_its_losses_are_counted(paths: Paths) -> 
     assert (paths.runner("r1") / hook.DROPPED).stat().st_size == 3
 
 
+@pytest.mark.parametrize("shell", ['exec "$@" <&-', 'exec "$@"'], ids=["no stdin", "no zygote"])
+def test_who_is_blocked_is_told_so_whatever_else_fails(paths: Paths, shell: str) -> None:
+    paths.current_zygote.write_bytes(b"\xff")  # as after a power loss
+    command = [*hook_command(), str(paths.runner("r1")), "UserPromptSubmit", hook.FAIL_CLOSED]
+
+    def answer() -> bytes:
+        done = subprocess.run(["sh", "-c", shell, "sh", *command], input=b"{}", capture_output=True, check=True)
+        return done.stdout
+
+    assert json.loads(answer())["decision"] == "block", "it has no verdict"
+    verdicts.write(paths, "r1", "no")
+    assert json.loads(answer())["reason"] == "no"
+    verdicts.write(paths, "r1", None)
+    assert answer() == b""
+
+
 def test_a_spool_that_is_a_link_is_not_followed(paths: Paths, tmp_path: Path) -> None:
     precious = tmp_path / "precious"
     precious.write_text("mine")
@@ -147,6 +163,28 @@ def test_without_a_daemon_it_asks_the_zygote_for_one(paths: Paths) -> None:
         run(paths, "Stop")
         thread.join()
     assert [request["op"] for request in asked] == ["hello", "start_daemon"]
+
+
+def test_a_daemon_that_cannot_answer_is_asked_again(paths: Paths) -> None:
+    """Its disk is full, say; the request is held until the time is over."""
+    answers = [b"HTTP/1.1 503 Service Unavailable\r\n\r\n{}", b'HTTP/1.1 200 OK\r\n\r\n{"answer":"{}"}']
+    with socket.socket(socket.AF_UNIX) as listener:
+        at = os.open(paths.state, os.O_PATH)
+        listener.bind(f"/proc/self/fd/{at}/control.sock")
+        os.close(at)
+        listener.listen()
+
+        def serve() -> None:
+            for answer in answers:
+                peer, _ = listener.accept()
+                peer.recv(4096)
+                peer.sendall(answer)
+                peer.close()
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        assert run(paths, "PermissionRequest", f"{hook.HOLD}20") == {}
+        thread.join()
 
 
 def test_as_a_command_it_does_the_same(paths: Paths) -> None:
