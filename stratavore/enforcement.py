@@ -233,8 +233,8 @@ def _differs(wanted: Block | None, was: Standing | None) -> bool:
 
 
 def _reason(block: Block | Standing | None) -> str | None:
-    """What the agent's hooks are to answer."""
-    return block.reason if block is not None and block.rung in ("block", "stop") else None
+    """What the agent's hooks are to answer, to a person who sees nothing else of us."""
+    return f"Stratavore: {block.reason}" if block is not None and block.rung in ("block", "stop") else None
 
 
 def _weight(excess: Excess) -> tuple[bool, str, int]:
@@ -243,9 +243,9 @@ def _weight(excess: Excess) -> tuple[bool, str, int]:
 
 
 def _words(excess: Excess) -> str:
-    """Why, and what lifts it, for the person inside the agent."""
+    """Why, and what lifts it, for a person."""
     if excess.kind == "turns":
-        return f"Stratavore: this run was given {excess.limit:.0f} turns, and has had them."
+        return f"this run was given {excess.limit:.0f} turns, and has had them."
     whose = "everything" if excess.name is None else f"{excess.scope} {excess.name}"
     budget = f"the {excess.period} budget of {whose}, {amount(excess.limit, excess.unit)}"
     lifted = f"`stratavore budget extend {excess.budget_id}`, typed outside of this runner, goes on now."
@@ -253,8 +253,8 @@ def _words(excess: Excess) -> str:
     if excess.kind == "unpriced":
         model = "".join(letter for letter in (excess.model or "")[:100] if letter.isprintable())
         lifted = f"`stratavore budget remove {excess.budget_id}`, or a price for it in the configuration, goes on."
-        return f"Stratavore: {budget}, cannot bound the model {model}, which has no price.{when} {lifted}"
-    return f"Stratavore: {budget}, is used up.{when} {lifted}"
+        return f"{budget}, cannot bound the model {model}, which has no price.{when} {lifted}"
+    return f"{budget}, is used up.{when} {lifted}"
 
 
 async def _try(work: Coroutine[Any, Any, None]) -> None:

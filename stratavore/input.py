@@ -1,7 +1,8 @@
 """The verbs that type into a runner: `send` and `interrupt`.
 
 Rule 1: a text is pasted and submitted by a key of its own, in one frame that nobody can type between.
-Rule 2: whether the program took it is what the agent itself says; if it says nothing, that is unknown.
+Rule 2: whether the program took it is what the agent itself says; if it says nothing, that is unknown. That it was not
+taken is said only of what a budget is known to refuse.
 Rule 3: nothing is typed into a permission dialog by accident: a text is refused while the agent waits for a decision.
 """
 
@@ -51,7 +52,7 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
     if request.text is None or not request.submit or before is None:
         return Sent(taken=None, detail="sent; this program does not tell whether it took it")
     if (reason := runners.get_runner(context.rows, row.id).blocked) is not None and agent.takes_verdicts:
-        return Sent(taken=False, detail=f"a budget holds it back: {reason}")
+        return Sent(taken=False, detail=f"{row.name} is held back: {reason}")
     return await _taken(context, agent, row, start, before)
 
 
@@ -147,4 +148,6 @@ async def _taken(context: Context, agent: Agent, row: Supervised, start: Start, 
             except (Refused, ShimGone) as refusal:
                 return Sent(taken=None, detail=f"sent; then {refusal}")
         await asyncio.sleep(_LOOK_SECONDS)
-    return Sent(taken=False, detail=f"{agent.name} did not go to work within {_TAKEN_SECONDS:.0f} s")
+    # Of its own commands, such as /clear, no agent says that it went to work.
+    detail = f"sent; {agent.name} did not go to work within {_TAKEN_SECONDS:.0f} s: whether it was taken is unknown"
+    return Sent(taken=None, detail=detail)

@@ -6,6 +6,7 @@ from datetime import datetime
 from stratavore.model import Desired, EndReason, Evidence, RestartPolicy, Runner, RunnerState, Status
 from stratavore.store import blocks, events, projects, runners, samples
 from stratavore.store.query import Rows
+from stratavore.wording import local_time
 
 _EVENTS_TOLD = 5
 _NAMES_TOLD = 8
@@ -59,7 +60,7 @@ def summary_of(runner: Runner) -> str:
     """One sentence on how the runner stands."""
     match runner.state:
         case RunnerState.BACKOFF if runner.blocked is not None:
-            return f"it waits for room in its budgets: {runner.blocked}"
+            return "its last run ended, and its budgets have no room for another"
         case RunnerState.BACKOFF:
             how = runner.end_detail or "nobody knows how"
             return f"its last run ended ({how}); it waits before it starts again"
@@ -73,7 +74,7 @@ def summary_of(runner: Runner) -> str:
         case RunnerState.PAUSED:
             return f"process {runner.pid} is stopped where it stood"
         case RunnerState.RUNNING if runner.blocked is not None:
-            return f"process {runner.pid} is running, but held back: {runner.blocked}"
+            return f"process {runner.pid} is running, but a budget holds it back"
         case RunnerState.RUNNING if runner.waiting_for is not None:
             return f"process {runner.pid} is running, and waits: {runner.waiting_for}"
         case RunnerState.RUNNING:
@@ -86,7 +87,7 @@ def next_of(runner: Runner) -> str:
         case RunnerState.BACKOFF if runner.blocked is not None:
             return f"a new run as soon as there is room; {_EXTEND}"
         case RunnerState.BACKOFF:
-            return f"a new run at {runner.retry_at:%Y-%m-%d %H:%M:%S} UTC" if runner.retry_at else "a new run now"
+            return f"a new run at {local_time(runner.retry_at.isoformat())}" if runner.retry_at else "a new run now"
         case RunnerState.STARTING:
             return "the shim starts it"
         case RunnerState.STOPPING:
@@ -124,6 +125,8 @@ def _from_the_log(rows: Rows, runner: Runner) -> Iterable[Evidence]:
 
 def _from_the_row(runner: Runner) -> Iterable[Evidence]:
     yield Evidence(source="wish", says=f"desired {runner.desired}, restart {runner.restart_policy}", observed_at=None)
+    if runner.blocked is not None:
+        yield Evidence(source="budget", says=runner.blocked, observed_at=None)
     if runner.session_id is not None:
         yield Evidence(source="session", says=runner.session_id, observed_at=None)
     elif runner.session_detail is not None:

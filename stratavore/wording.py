@@ -8,9 +8,14 @@ def moment(iso: str) -> datetime:
     return datetime.fromisoformat(iso)
 
 
+def clock_time(iso: str) -> str:
+    """The time on the clock that it was told by, to the second."""
+    return moment(iso).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def local_time(iso: str) -> str:
     """The time where the reader is, to the second."""
-    return moment(iso).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return clock_time(moment(iso).astimezone().isoformat())
 
 
 def usd(amount: float) -> str:

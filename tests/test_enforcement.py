@@ -83,7 +83,7 @@ async def test_who_has_used_it_up_is_blocked_and_goes_on_once_it_is_more(tmp_pat
         reason = await blocked(house, one)
         assert "the daily budget of everything, 1,000 tokens, is used up. It resets at 20" in reason
         assert f"`stratavore budget extend {budget.id}`" in reason
-        assert (await house.get(one.id)).blocked == reason
+        assert reason == f"Stratavore: {(await house.get(one.id)).blocked}"
         assert (await house.get(one.id)).state == "running", "block never ends it"
         assert (await house.get(other.id)).blocked is None, "nothing can hold it"
         shown = await house.ask("get_budget", str(budget.id))
@@ -100,7 +100,7 @@ async def test_who_has_used_it_up_is_blocked_and_goes_on_once_it_is_more(tmp_pat
         assert told == ["runner.blocked", "runner.unblocked", "runner.blocked", "runner.unblocked", "runner.blocked"]
         assert house.told(other.id).count("runner.cannot_be_blocked") == 3
         event = next(event for event in house.events_of(one.id) if event.type == "runner.blocked")
-        assert (event.payload["budget"], event.payload["why"]) == (budget.id, reason)
+        assert (event.payload["budget"], f"Stratavore: {event.payload['why']}") == (budget.id, reason)
 
 
 @pytest.mark.parametrize("agent", ["hooked", "plain"])

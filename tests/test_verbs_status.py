@@ -115,7 +115,7 @@ class TestExplanations:
             found = await house.ask("explain_runner", runner.id)
             assert found.summary == "its last run ended (exit code 3); it waits before it starts again"
             assert waiting.retry_at is not None
-            assert found.next == f"a new run at {waiting.retry_at:%Y-%m-%d %H:%M:%S} UTC"
+            assert found.next == f"a new run at {waiting.retry_at.astimezone():%Y-%m-%d %H:%M:%S}"
 
     async def test_when_its_own_files_have_gone(self, house: House) -> None:
         """An explanation is for when things are wrong: it must not itself fail then."""

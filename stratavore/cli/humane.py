@@ -4,9 +4,22 @@ from datetime import UTC, datetime
 from typing import Any
 
 from stratavore import wording
-from stratavore.wording import local_time, moment
+from stratavore.wording import clock_time, local_time, moment
 
-__all__ = ["UNKNOWN", "ago", "count", "ending", "local_time", "moment", "percent", "plural", "size", "span", "usd"]
+__all__ = [
+    "UNKNOWN",
+    "ago",
+    "clock_time",
+    "count",
+    "ending",
+    "local_time",
+    "moment",
+    "percent",
+    "plural",
+    "size",
+    "span",
+    "usd",
+]
 
 UNKNOWN = "-"
 

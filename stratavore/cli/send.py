@@ -7,6 +7,7 @@ import click
 from stratavore.cli.asking import change, from_stdin
 from stratavore.cli.options import json_option, runner_argument
 from stratavore.cli.output import say, show_json
+from stratavore.errors import BudgetExceeded
 
 
 @click.command
@@ -16,13 +17,19 @@ from stratavore.cli.output import say, show_json
 @click.option("--no-submit", is_flag=True, help="Leave the text in the input line.")
 @json_option
 def send(runner: str, text: str | None, keys: tuple[str, ...], no_submit: bool, as_json: bool) -> None:
-    """Paste TEXT (- reads it from stdin) into a runner and submit it; or type keys."""
+    """Paste TEXT (- reads it from stdin) into a runner and submit it; or type keys.
+
+    It ends with 0 where the text was taken, and where nobody can tell: --json says which (`taken`: true or null).
+    What is known not to be taken fails: with 10 if a budget holds the runner back, with 4 if it is not at its prompt.
+    """
     if text is None and not keys:
         raise click.UsageError("Say what to send: TEXT, - for stdin, or --key.")
     if text == "-":
         text = from_stdin().removesuffix("\n")
     sent = change("send_input", runner=runner, text=text, keys=list(keys), submit=not no_submit)
     _show(sent, as_json)
+    if sent["taken"] is False:
+        raise BudgetExceeded(f"not taken: {sent['detail']}", remedy="send it again when there is room")
 
 
 @click.command
@@ -38,6 +45,5 @@ def _show(sent: dict[str, Any], as_json: bool) -> None:
         show_json(sent)
     elif sent["taken"] is None:
         say(sent["detail"] or "sent; whether it was taken is unknown")
-    else:
-        word = "taken" if sent["taken"] else "not taken"
-        say(f"{word}: {sent['detail']}" if sent["detail"] else word)
+    elif sent["taken"]:
+        say(f"taken: {sent['detail']}" if sent["detail"] else "taken")

@@ -29,7 +29,8 @@ _UNPRICED = "*"
 def usage(by: str, since: str | None, project: str | None, as_json: bool) -> None:
     """What agents used, and what it cost: of every conversation on this machine, whoever started it.
 
-    Tokens are in disjoint classes: what came from a cache is not input, and reasoning is output.
+    Tokens are in disjoint classes: what came from a cache is not input, and reasoning is output. Days and hours are
+    those of `[budgets] timezone`, as the periods of budgets are; blocks are shown by your clock.
     """
     found = read("usage", by=by, since=since, project=project)
     if as_json:
@@ -44,8 +45,9 @@ def usage(by: str, since: str | None, project: str | None, as_json: bool) -> Non
 
 def table(found: dict[str, Any], by: str) -> tuple[Sequence[str], list[list[str]]]:
     """Heads and rows, the total last; a cost that leaves calls out is marked."""
+    keys = [row["key"] for row in found["rows"]]
     heads = (by.upper(), "CALLS", "INPUT", "OUTPUT", "CACHED 5M", "CACHED 1H", "CACHE READ", "USD")
-    rows = [[_key(row["key"], by), *_numbers(row)] for row in found["rows"]]
+    rows = [[_key(row["key"], by, keys), *_numbers(row)] for row in found["rows"]]
     return heads, [*rows, ["TOTAL", *_numbers(found["total"])]]
 
 
@@ -55,10 +57,19 @@ def remark(total: dict[str, Any]) -> str:
     return f'{_UNPRICED} without {calls} of models of which no price is known; `[prices."MODEL"]` gives them one'
 
 
-def _key(key: str, by: str) -> str:
+def _key(key: str, by: str, keys: Sequence[str]) -> str:
     if not key:
         return f"(no {by})"
+    if by == "hour":
+        return _hour(key, keys)
     return humane.local_time(key) if by == "block" else key
+
+
+def _hour(key: str, keys: Sequence[str]) -> str:
+    """As times stand elsewhere; with its offset if the reader's clock has another, or if the hour came twice."""
+    told = humane.clock_time(key)
+    is_plain = told == humane.local_time(key) and [humane.clock_time(each) for each in keys].count(told) == 1
+    return told if is_plain else f"{told} {key[-6:]}"
 
 
 def _numbers(row: dict[str, Any]) -> list[str]:

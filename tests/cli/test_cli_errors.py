@@ -1,5 +1,6 @@
 """How errors reach a person: one line with the remedy, and an exit code that scripts can rely on."""
 
+import json
 import os
 import re
 import subprocess
@@ -132,6 +133,14 @@ def test_a_broken_configuration_is_told_with_file_and_line(cli: Cli) -> None:
     cli.home.mkdir()
     (cli.home / "config.toml").write_text("[daemon]\nautostrat = true\n")
     assert "config.toml:2" in cli("new", "demo", exits=78).stderr
+
+
+@pytest.mark.parametrize(("taken", "code"), [(True, 0), (None, 0), (False, 10)])
+def test_what_is_known_not_to_be_taken_fails(cli: Cli, taken: bool | None, code: int) -> None:
+    with fake_daemon(cli.home, lambda _: {"taken": taken, "detail": "so it is"}):
+        assert json.loads(cli("send", "x", "hi", "--json", exits=code).stdout)["taken"] is taken
+        done = cli("send", "x", "hi", exits=code)
+    assert "so it is" in (done.stderr if code else done.stdout)
 
 
 def test_a_reader_who_leaves_is_no_error(cli: Cli) -> None:

@@ -1,5 +1,6 @@
 """`usage`: what a person and a program see of the ledger."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,15 @@ def test_it_is_added_up_by_what_is_asked_for(used: Cli, by: str, key: str | None
     assert row["calls"] == 3
     assert key is None or row["key"] == key
     assert len(used("usage", "--by", by).stdout.splitlines()) == 3
+
+
+def test_hours_are_told_as_times_are_elsewhere(used: Cli) -> None:
+    [row] = used.json("usage", "--by", "hour")["rows"]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:00[+-]\d\d:\d\d", row["key"])
+    clock = row["key"][:16].replace("T", " ") + ":00"
+    assert used("usage", "--by", "hour").stdout.splitlines()[1].startswith(f"{clock}  ")
+    elsewhere = used("usage", "--by", "hour", env={"TZ": "Asia/Kathmandu"}).stdout.splitlines()[1]
+    assert elsewhere.startswith(f"{clock} {row['key'][-6:]}  "), "the clock of the budgets is not the reader's"
 
 
 def test_only_since_then_and_only_in_that_project(used: Cli) -> None:

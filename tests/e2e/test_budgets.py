@@ -19,7 +19,7 @@ def test_a_spent_budget_refuses_the_next_prompt_inside_the_terminal_until_it_is_
     assert blocked["tokens"] > 100
     house.until_status(runner, "idle")
 
-    assert blocked["blocked"] in house.cli("send", "worker", "count to 9").stdout
+    assert blocked["blocked"] in house.cli("send", "worker", "count to 9", exits=10).stderr
     [held] = [line for line in house.cli.json("status")["warnings"] if "held back" in line]
     assert "worker" in held
     house.until_on_screen("worker", "budget")
