@@ -6,7 +6,7 @@ Rule 3: who cannot be judged is refused: where the ledger cannot be read, nothin
 Rule 4: a model without a price is refused under a budget of money where we know its name, unless that was allowed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from stratavore.store.allowances import Account
 from stratavore.store.budget_rows import BudgetRow
 from stratavore.store.database import Rows, Tx
 from stratavore.store.reservations import Estimate, Grant
+from stratavore.store.usage import Prices
 
 NANO = 10**9
 """Money is kept in billionths of a US dollar."""
@@ -42,7 +43,7 @@ def wish(
     rows: Rows,
     config: Config,
     agent: tuple[str, Agent, Profile],
-    has_price: Callable[[str, str], bool],
+    price: Prices,
     *,
     project_id: int,
     runner_id: str | None = None,
@@ -54,13 +55,13 @@ def wish(
 ) -> Wish:
     """What a run of that agent (its name, itself, its profile) asks for; `own` is all it may use (0: no limit).
 
-    `has_price(model, moment)` tells whether calls of that model can be priced.
+    A model that is named and has no price is refused under a budget of money.
     """
     name, kind, profile = agent
     if not kind.is_metered:
         return Wish(project_id, runner_id, None)
     model = None if allow_unpriced else named_model(kind, profile, extra)
-    is_unpriced = model is not None and not has_price(model, iso(now))
+    is_unpriced = model is not None and price(model, iso(now), 0) is None
     expected = _expected(rows, config, project_id, name, own)
     return Wish(project_id, runner_id, expected, model if is_unpriced else None, account)
 

@@ -23,6 +23,7 @@ from stratavore.process import boot_id
 from stratavore.restart import Pace
 from stratavore.shims import Shims
 from stratavore.store.database import Database, Rows, Tx
+from stratavore.store.usage import Prices
 
 T = TypeVar("T")
 
@@ -216,6 +217,8 @@ class Context(NamedTuple):
     held: Holds
     copying: Turns
     """Copies of one conversation."""
+    price: Prices
+    """What a call of a model costs."""
 
     def wake(self, runner_ids: Collection[str]) -> None:
         """Tell the supervisor that these runners changed."""

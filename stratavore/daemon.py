@@ -35,13 +35,14 @@ from stratavore.errors import Corrupt, StorageFailed, StratavoreError
 from stratavore.executable import daemon_command
 from stratavore.ledger.ingest import Ingest
 from stratavore.ledger.otlp import Receiver
+from stratavore.ledger.prices import Prices
 from stratavore.logs import open_log
 from stratavore.model import Reconciled, ShimId
 from stratavore.paths import Paths
 from stratavore.sampling import Sampling
 from stratavore.shim.client import MARKER, ExitRecord
 from stratavore.shims import Shims
-from stratavore.store import events, installation
+from stratavore.store import events, installation, repricing
 from stratavore.store.database import Condition, Database, Health, open_readonly
 from stratavore.store.lock import hold_lock
 from stratavore.supervisor import Supervisor
@@ -200,8 +201,10 @@ async def build(
             runners_may_control=config.runners.runners_may_control,
             idle_seconds=config.shim.idle_exit,
         )
+        prices, now = Prices(config.prices), clock.now()
+        await database.write(lambda tx: repricing.price_again(tx, prices, now=now))
         board, holds, copying = Board(clock.now), Holds(), Turns()
-        context = Context(config, paths, database, shims, clock, News(), daemon, clock.now(), board, holds, copying)
+        context = Context(config, paths, database, shims, clock, News(), daemon, now, board, holds, copying, prices)
         supervisor = daemon.supervisor = Supervisor(context)
         ingest = daemon.ingest = Ingest(context, on_notes=context.activity.heard, on_charged=daemon.judge)
         enforcement = daemon.enforcement = Enforcement(context)

@@ -95,7 +95,7 @@ class Enforcement:
         await self.judge()
         rows = self._context.rows
         held, living = blocks.list_all(rows), supervision.list_supervised(rows)
-        await self._deliver({row.id: _reason(held.get(row.id)) for row in living if self._takes_verdicts(row.agent)})
+        await self._deliver({row.id: _verdict(held.get(row.id)) for row in living if self._takes_verdicts(row.agent)})
 
     async def judge(self) -> None:
         """Bring everybody onto the rung where they belong."""
@@ -106,7 +106,7 @@ class Enforcement:
             steps = await context.write(lambda tx: self._take_all(tx, moment))
             fp("budget.after_step")
         verdicts_due = {
-            step.runner.id: _reason(step.block)
+            step.runner.id: _verdict(step.block)
             for step in steps
             if step.runner.alive and self._takes_verdicts(step.runner.agent)
         }
@@ -141,7 +141,7 @@ class Enforcement:
         """Between two runs: it goes on waiting if it waited for room, and there is still none."""
         if was is None or was.rung != "wait" or not row.alive or row.desired is Desired.STOPPED:
             return None
-        asked = wish_of(self._context.config, rows, row.id, now=moment.now)
+        asked = wish_of(self._context, rows, row.id, now=moment.now)
         has_room = admission.find_refusal(rows, asked, now=moment.now) is None
         return None if has_room else Block(was.runner_id, was.budget_id, was.rung, was.reason)
 
@@ -232,9 +232,8 @@ def _differs(wanted: Block | None, was: Standing | None) -> bool:
     return (wanted.budget_id, wanted.rung, wanted.reason) != (was.budget_id, was.rung, was.reason)
 
 
-def _reason(block: Block | Standing | None) -> str | None:
-    """What the agent's hooks are to answer, to a person who sees nothing else of us."""
-    return f"Stratavore: {block.reason}" if block is not None and block.rung in ("block", "stop") else None
+def _verdict(block: Block | Standing | None) -> str | None:
+    return None if block is None else block.verdict
 
 
 def _weight(excess: Excess) -> tuple[bool, str, int]:
@@ -252,7 +251,8 @@ def _words(excess: Excess) -> str:
     when = "" if excess.resets_at is None else f" It resets at {local_time(excess.resets_at)}."
     if excess.kind == "unpriced":
         model = "".join(letter for letter in (excess.model or "")[:100] if letter.isprintable())
-        lifted = f"`stratavore budget remove {excess.budget_id}`, or a price for it in the configuration, goes on."
+        priced = "a price for it in the configuration and `stratavore daemon restart`"
+        lifted = f"`stratavore budget remove {excess.budget_id}`, or {priced}, goes on."
         return f"{budget}, cannot bound the model {model}, which has no price.{when} {lifted}"
     return f"{budget}, is used up.{when} {lifted}"
 

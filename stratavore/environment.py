@@ -16,7 +16,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple, Protocol
 
 from stratavore.agents import PARENT_MARKERS, foreign_keys
+from stratavore.agents.claude_telemetry import without_a_runners
 from stratavore.errors import Invalid
+from stratavore.shim.client import MARKER
 
 OF_PEOPLE = (
     *("HOME", "USER", "LOGNAME", "SHELL", "PATH", "TZ", "TMPDIR", "XDG_*"),
@@ -137,6 +139,8 @@ def runner_environment(
         Invalid: a name or a value that no process can have.
     """
     offered = _unbundled(daemon if caller is None else caller)
+    if inside := offered.get(MARKER):
+        offered = without_a_runners(offered, inside)
     allowed = matching([*ALLOWED, *config.allow])
     denied = matching([*OURS, *OF_BUNDLERS, *PARENT_MARKERS])
     passed = {name: value for name, value in offered.items() if allowed(name) and not denied(name)}

@@ -28,7 +28,6 @@ from stratavore.projects import usable_directory
 from stratavore.protocol import Launch
 from stratavore.resuming import Conversations, Source, choose
 from stratavore.shims import ZygoteFailed
-from stratavore.spawning import has_price
 from stratavore.store import budgets, events, projects, reservations, runners, runs
 from stratavore.store.allowances import Account
 from stratavore.store.database import Tx
@@ -214,7 +213,7 @@ def _wish(
         context.rows,
         context.config,
         agent,
-        has_price(context.config),
+        context.price,
         project_id=int(projects.get_row(context.rows, request.project)["id"]),
         extra=request.argv,
         allow_unpriced=request.allow_unpriced,

@@ -126,7 +126,7 @@ async def restart_runners(context: Context, asker: Asker, request: Restart, runn
 async def _refuse_without_room(context: Context, asker: Asker, ids: list[str]) -> None:
     now = context.clock.now()
     for row in supervision.list_supervised(context.rows, ids):
-        asked = wish_of(context.config, context.rows, row.id, now=now)
+        asked = wish_of(context, context.rows, row.id, now=now)
         refusal = admission.find_refusal(context.rows, asked, now=now, beside=row.key)
         if refusal is None:
             continue

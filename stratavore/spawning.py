@@ -8,7 +8,6 @@ Rule 3: the first prompt is given at the first start only.
 import asyncio
 import logging
 import os
-from collections.abc import Callable
 from datetime import datetime
 
 from stratavore import admission, booking, verdicts
@@ -16,14 +15,12 @@ from stratavore.admission import Wish
 from stratavore.agents import Hooks, Launch, Plain, Start, account_home, resolve, resolve_or_shell
 from stratavore.archiving import make_ready
 from stratavore.clock import from_unix_ms
-from stratavore.config import Config
 from stratavore.context import Context
 from stratavore.errors import BudgetExceeded, Conflict, StratavoreError
 from stratavore.executable import hook_command, status_line_command
 from stratavore.failpoints import fp
 from stratavore.hook import FAIL_CLOSED
 from stratavore.label import Label, Process
-from stratavore.ledger.prices import Prices
 from stratavore.lifecycle import State
 from stratavore.model import ShimId
 from stratavore.paths import HOME_VARIABLE
@@ -32,7 +29,7 @@ from stratavore.resumable import other_writer
 from stratavore.runner_files import read_environment, write_files
 from stratavore.shim.client import MARKER, Refused
 from stratavore.shims import ShimGone, SpawnFailed, SpawnRequest
-from stratavore.store import reservations, runs, sessions, supervision
+from stratavore.store import blocks, reservations, runs, sessions, supervision
 from stratavore.store.database import Rows
 from stratavore.store.supervision import Recipe, Supervised
 
@@ -132,7 +129,7 @@ class Spawning:
         [shim_id] = await self._context.shims.reserve(1)
         now, has_begun = self._context.clock.now(), False
         try:
-            asked = wish_of(self._context.config, self._context.rows, row.id, now=now)
+            asked = wish_of(self._context, self._context.rows, row.id, now=now)
             has_begun = await self._context.write(lambda tx: booking.begin_again(tx, row, shim_id, asked, now=now))
         except BudgetExceeded as refusal:
             moment, why = self._context.moment(), refusal
@@ -156,7 +153,8 @@ class Spawning:
         launch = agent.launch(start)
         write_files(start.runner_dir, launch.files)
         if launch.files:
-            verdicts.ensure(self._context.paths, recipe.id)
+            standing = blocks.find(self._context.rows, recipe.id)  # a run before may have been held for what is past
+            verdicts.write(self._context.paths, recipe.id, None if standing is None else standing.verdict)
         return launch, SpawnRequest(
             key=row.key,
             label=Label.of(recipe, row.shim, launch.argv).write(),
@@ -181,20 +179,16 @@ class Spawning:
         self._context.wake([row.id])
 
 
-def has_price(config: Config) -> Callable[[str, str], bool]:
-    """Whether calls of a model at a moment have a price; the table is read when that is asked."""
-    return lambda model, at: Prices(config.prices).has(model, at)
-
-
-def wish_of(config: Config, rows: Rows, runner_id: str, *, now: datetime) -> Wish:
+def wish_of(context: Context, rows: Rows, runner_id: str, *, now: datetime) -> Wish:
     """What the next run of a runner asks the budgets for."""
+    config = context.config
     recipe, profiles = supervision.get_recipe(rows, runner_id), config.agents
     agent = (recipe.agent, resolve_or_shell(recipe.agent, profiles), profiles.get(recipe.agent) or Plain())
     return admission.wish(
         rows,
         config,
         agent,
-        has_price(config),
+        context.price,
         project_id=recipe.project_id,
         runner_id=runner_id,
         extra=recipe.extra_argv,

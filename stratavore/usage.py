@@ -1,5 +1,7 @@
 """The verb that tells what was used."""
 
+import asyncio
+
 from stratavore.context import Asker, Context
 from stratavore.model import Usage
 from stratavore.protocol import ShowUsage
@@ -13,7 +15,7 @@ async def usage(context: Context, asker: Asker, request: ShowUsage) -> Usage:
     Raises:
         NotFound: no such project.
     """
-    return added_up(context.rows, request)
+    return await asyncio.to_thread(lambda: added_up(context.database.reader(), request))
 
 
 def added_up(rows: Rows, request: ShowUsage) -> Usage:

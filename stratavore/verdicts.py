@@ -37,9 +37,3 @@ def read(paths: Paths, runner_id: str) -> str | None:
         found = json.loads((paths.runner(runner_id) / VERDICT).read_bytes())
         return found if isinstance(found, str) else None
     return None
-
-
-def ensure(paths: Paths, runner_id: str) -> None:
-    """Let the agent go on, if nobody decided otherwise before."""
-    if not (paths.runner(runner_id) / VERDICT).exists():
-        write(paths, runner_id, None)

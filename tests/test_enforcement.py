@@ -103,6 +103,21 @@ async def test_who_has_used_it_up_is_blocked_and_goes_on_once_it_is_more(tmp_pat
         assert (event.payload["budget"], f"Stratavore: {event.payload['why']}") == (budget.id, reason)
 
 
+async def test_a_run_begins_free_of_what_held_the_one_before(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        budget = await put(house)
+        runner = await launch(house)
+        await use(house, runner, 1000)
+        await blocked(house, runner)
+        await house.ask("stop_runners", runner.id)
+        await house.over(runner.id)
+        await house.ask("remove_budget", str(budget.id))
+        await house.ask("restart_runners", runner.id)
+        await house.reaches(runner.id, "running", run=2)
+        await free(house, runner)
+
+
 @pytest.mark.parametrize("agent", ["hooked", "plain"])
 async def test_where_stop_was_said_a_run_is_ended_a_grace_later(tmp_path: Path, agent: str) -> None:
     async with living(tmp_path / "state", config()) as house:

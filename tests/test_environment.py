@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stratavore.agents import PARENT_MARKERS
+from stratavore.agents import PARENT_MARKERS, Telemetry, claude_telemetry
 from stratavore.agents.keys import KEYS
 from stratavore.config import Environment
 from stratavore.environment import ALLOWED, Account, for_agent, masked, runner_environment
@@ -102,6 +102,14 @@ def test_the_configuration_lets_more_pass_by_name_and_by_prefix() -> None:
 @pytest.mark.parametrize("name", sorted(PARENT_MARKERS | {"STRATAVORE_RUNNER", "STRATAVORE_HOME", "_PYI_ARCHIVE_FILE"}))
 def test_marks_for_child_processes_never_pass_even_if_everything_is_allowed(name: str) -> None:
     assert name not in environment_of({**USUAL, name: "x"}, configured=Environment(allow=("*",)))
+
+
+def test_what_is_launched_from_inside_a_runner_does_not_get_that_runners_bearer() -> None:
+    own = claude_telemetry.variables(Telemetry("http://127.0.0.1:4", {"Authorization": "Bearer abcdefghij.00ff"}))
+    inside = environment_of({**own, "STRATAVORE_RUNNER": "abcdefghij"})
+    assert not own.keys() & inside.keys()
+    another = environment_of({**own, "STRATAVORE_RUNNER": "somebody22"})
+    assert own.keys() <= another.keys()
 
 
 def test_a_bundled_callers_library_path_is_replaced_by_the_users_own() -> None:

@@ -66,7 +66,7 @@ def test_a_verdict_blocks_the_next_prompt_and_the_next_tool_and_nothing_else(pat
 def test_without_a_verdict_it_allows_unless_it_is_to_fail_closed(paths: Paths) -> None:
     assert run(paths, "UserPromptSubmit") is None
     assert run(paths, "UserPromptSubmit", hook.FAIL_CLOSED)["decision"] == "block"
-    verdicts.ensure(paths, "r1")
+    verdicts.write(paths, "r1", None)
     assert run(paths, "UserPromptSubmit", hook.FAIL_CLOSED) is None
 
 

@@ -38,12 +38,9 @@ def test_a_verdict_is_the_owners_alone_and_on_one_line(paths: Paths) -> None:
     assert len(verdicts.read(paths, "a") or "") == verdicts.LONGEST_REASON
 
 
-def test_who_has_no_verdict_yet_is_allowed_and_who_is_blocked_stays_so(paths: Paths) -> None:
-    verdicts.ensure(paths, "a")
+def test_who_is_allowed_has_a_verdict_too(paths: Paths) -> None:
+    verdicts.write(paths, "a", None)
     assert (paths.runner("a") / VERDICT).read_text() == "null"
-    verdicts.write(paths, "a", "over budget")
-    verdicts.ensure(paths, "a")
-    assert verdicts.read(paths, "a") == "over budget"
 
 
 def test_a_damaged_verdict_blocks_nobody(paths: Paths) -> None:

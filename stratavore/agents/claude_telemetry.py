@@ -10,18 +10,30 @@ from stratavore.agents.telemetry import Telemetry
 
 _INTERVAL_MS = 500
 _ENABLE = "CLAUDE_CODE_ENABLE_TELEMETRY"
+_HEADERS = "OTEL_EXPORTER_OTLP_HEADERS"
+
+
+_NAMES = (
+    _ENABLE,
+    "OTEL_LOGS_EXPORTER",
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    _HEADERS,
+    "OTEL_LOGS_EXPORT_INTERVAL",
+)
 
 
 def variables(telemetry: Telemetry) -> dict[str, str]:
     """What its environment needs. Values of headers are not percent-encoded: 2.1.330 would send them as they are."""
-    return {
-        _ENABLE: "1",
-        "OTEL_LOGS_EXPORTER": "otlp",
-        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": telemetry.endpoint,
-        "OTEL_EXPORTER_OTLP_HEADERS": ",".join(f"{name}={value}" for name, value in telemetry.headers.items()),
-        "OTEL_LOGS_EXPORT_INTERVAL": str(_INTERVAL_MS),
-    }
+    headers = ",".join(f"{name}={value}" for name, value in telemetry.headers.items())
+    return dict(zip(_NAMES, ("1", "otlp", "http/json", telemetry.endpoint, headers, str(_INTERVAL_MS)), strict=True))
+
+
+def without_a_runners(env: Mapping[str, str], runner_id: str) -> Mapping[str, str]:
+    """The environment of a process inside that runner, without what was meant for that runner alone: its bearer."""
+    if f"Bearer {runner_id}." not in env.get(_HEADERS, ""):
+        return env
+    return {name: value for name, value in env.items() if name not in _NAMES}
 
 
 def of_others(env: Mapping[str, str], ours: Telemetry) -> str | None:

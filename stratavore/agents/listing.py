@@ -4,6 +4,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+DEEPEST = 8
+"""Directories of directories in which agents' files are looked for: they use three, and whoever can write there can
+make a thousand."""
+
 
 def folders(parent: Path) -> list[Path]:
     """The directories in a directory, in order; none if there is no such directory."""
@@ -16,11 +20,12 @@ def names(folder: Path, ending: str) -> list[str]:
     return [entry.name for entry in found if entry.name.endswith(ending) and not entry.is_dir(follow_symlinks=False)]
 
 
-def files_below(folder: Path, ending: str) -> Iterator[Path]:
-    """All files below a directory whose names end so, in the order of their paths."""
+def files_below(folder: Path, ending: str, *, depth: int = DEEPEST) -> Iterator[Path]:
+    """The files below a directory whose names end so, in the order of their paths; not those that lie deeper."""
     for entry in _entries(folder):
         if entry.is_dir(follow_symlinks=False):
-            yield from files_below(Path(entry.path), ending)
+            if depth > 0:
+                yield from files_below(Path(entry.path), ending, depth=depth - 1)
         elif entry.name.endswith(ending):
             yield Path(entry.path)
 

@@ -115,12 +115,12 @@ class OpenCodeRecords:
     def path(self, home: Path) -> Path:
         return home / "opencode.db"
 
-    def poll(self, home: Path, cursor: str, limit: int = 1000) -> Polled:
+    def poll(self, home: Path, cursor: str, *, now: datetime, limit: int = 1000) -> Polled:
         kept = msgspec.json.decode(cursor, type=_Cursor) if cursor else _Cursor()
         with _opened(self.path(home)) as database:
             if database is None:
                 return Polled((), cursor, False)
-            return _Look(database, kept).poll(limit)
+            return _Look(database, kept, now).poll(limit)
 
     def turns(self, home: Path, session_id: str) -> Iterator[Turn]:
         with _opened(self.path(home)) as database:
@@ -132,8 +132,9 @@ class OpenCodeRecords:
 class _Look:
     """One look into the database."""
 
-    def __init__(self, database: sqlite3.Connection, cursor: _Cursor) -> None:
+    def __init__(self, database: sqlite3.Connection, cursor: _Cursor, now: datetime) -> None:
         self._database = database
+        self._present = (int(now.timestamp() * 1000), "")
         self._cursor = cursor
         self._roots: dict[str, str] = {}
         self._began: dict[str, int] = {}
@@ -165,9 +166,11 @@ class _Look:
         kept = self._cursor
         last = max([kept.last, *((row.updated, row.id) for row in rows)])
         if is_more:
-            return _Cursor(last=last, floor=last, until=kept.until)
+            ahead = {id: was for id, was in seen.items() if was[0] > self._present[0]}  # they will be met again
+            return _Cursor(last=last, floor=last, until=kept.until, recent=ahead)
+        last = min(last, self._present)  # a clock that was ahead must not hide what is written now
         recent = {id: was for id, was in seen.items() if was[0] > last[0] - _LOOK_BACK_MS}
-        return _Cursor(last=last, floor=kept.floor, until=last[0], recent=recent)
+        return _Cursor(last=last, floor=min(kept.floor, last), until=last[0], recent=recent)
 
     def _read(self, row: _Row, was: tuple[int, bool] | None, facts: list[Fact]) -> bool:
         """Add what a row tells; whether it is complete, and so was counted as a message."""

@@ -158,8 +158,11 @@ class RecordDatabase(Protocol):
         """The database file."""
         ...
 
-    def poll(self, home: Path, cursor: str, limit: int = 1000) -> Polled:
-        """The facts after `cursor` (empty: from the beginning), at most so many; raises BadLine if it is unreadable."""
+    def poll(self, home: Path, cursor: str, *, now: datetime, limit: int = 1000) -> Polled:
+        """The facts after `cursor` (empty: from the beginning), at most so many; raises BadLine if it is unreadable.
+
+        What claims to be later than `now` is read again each time: what is written after it must not be passed over.
+        """
         ...
 
     def turns(self, home: Path, session_id: str) -> Iterator[Turn]:

@@ -26,7 +26,6 @@ from stratavore.ledger import homes, posting, reading
 from stratavore.ledger.bringing_in import BringingIn
 from stratavore.ledger.homes import Home
 from stratavore.ledger.posting import Posted
-from stratavore.ledger.prices import Prices
 from stratavore.ledger.reading import Piece
 from stratavore.ledger.tail import Tails
 from stratavore.ledger.watching import Followed, Inhabitant, Watch
@@ -69,7 +68,6 @@ class Ingest:
         self._context = context
         self._on_notes = on_notes
         self._on_charged = on_charged
-        self._prices = Prices(context.config.prices)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger")
         self._tails = Tails()
         self._watch: Watch | None = None
@@ -230,8 +228,8 @@ class Ingest:
         pieces = [piece for piece in batch.pieces if not piece.is_nothing]
         posted = Posted((), (), frozenset(), ())
         if pieces:
-            now = self._context.clock.now()
-            posted = await self._context.database.write(lambda tx: posting.post(tx, pieces, self._prices, now=now))
+            price, now = self._context.price, self._context.clock.now()
+            posted = await self._context.database.write(lambda tx: posting.post(tx, pieces, price, now=now))
         self._unbooked.remove(batch)
         for piece in posted.passed_over:
             piece.file.tail = None
@@ -317,7 +315,7 @@ class Ingest:
                 break
             for _ in range(turns):
                 assert file.tail is not None
-                piece = reading.read(self._tails, file, file.tail)
+                piece = reading.read(self._tails, file, file.tail, now=self._context.clock.now())
                 batch.pieces.append(piece)
                 file.tail = piece.now
                 size += piece.bytes

@@ -23,7 +23,6 @@ from stratavore.errors import StratavoreError
 from stratavore.ledger.bearers import Bearers
 from stratavore.ledger.homes import Home, of_agent
 from stratavore.ledger.otlp_calls import calls_in
-from stratavore.ledger.prices import Prices
 from stratavore.runner_files import read_environment
 from stratavore.store import budgets, sessions, supervision, usage
 from stratavore.store.database import Tx
@@ -43,7 +42,6 @@ class Receiver:
     def __init__(self, context: Context, on_charged: Callable[[], None]) -> None:
         self._context = context
         self._on_charged = on_charged
-        self._prices = Prices(context.config.prices)
         self._bearers = Bearers(context.paths.otlp)
         app = web.Application(client_max_size=_LARGEST_BODY)
         app.router.add_post("/v1/logs", self._take_logs)
@@ -105,7 +103,7 @@ class Receiver:
         def book(tx: Tx) -> list[Charge]:
             numbers = _conversations(tx, runner_id, home, {call.session_id for call in calls}, now)
             charges = usage.record(
-                tx, AGENT, "", own, numbers=numbers, price=self._prices, source=Source.OTLP, runner_id=runner_id
+                tx, AGENT, "", own, numbers=numbers, price=self._context.price, source=Source.OTLP, runner_id=runner_id
             )
             budgets.charge(tx, charges, now=now)
             return charges

@@ -6,6 +6,7 @@ Rule 2: nothing is kept here: the piece that comes out holds where it began and 
 
 import logging
 from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from stratavore.agents import RECORDS
@@ -39,12 +40,12 @@ class Piece(NamedTuple):
         return self.now.step == self.was.step and self.now.is_skipping == self.was.is_skipping
 
 
-def read(tails: Tails, file: Followed, was: Tail) -> Piece:
-    """The next lines of a file, or the next rows of a database."""
+def read(tails: Tails, file: Followed, was: Tail, *, now: datetime) -> Piece:
+    """The next lines of a file, or the next rows of a database, of which none counts as later than `now`."""
     records = RECORDS[file.home.agent]
     if file.record is None:
         assert isinstance(records, RecordDatabase)
-        return _poll(records, file, was)
+        return _poll(records, file, was, now)
     assert not isinstance(records, RecordDatabase)
     try:
         found = tails.read(file.home.path, file.path, _state(was), limit=TURN_BYTES, finish=file.is_finishing)
@@ -76,9 +77,9 @@ def _parsed(records: Records, file: Followed, record: RecordFile, was: Tail, fou
     return piece._replace(bytes=size, is_more=found.is_more, is_gone=found.is_gone, is_anew=found.is_anew)
 
 
-def _poll(records: RecordDatabase, file: Followed, was: Tail) -> Piece:
+def _poll(records: RecordDatabase, file: Followed, was: Tail, now: datetime) -> Piece:
     try:
-        found = records.poll(file.home.path, was.cursor)
+        found = records.poll(file.home.path, was.cursor, now=now)
     except BadLine as problem:
         _tell(file, "a database of an agent is not understood", problem)
         return Piece(file, was, was)

@@ -15,6 +15,9 @@ from stratavore.model import OnExceeded
 from stratavore.store.database import Rows, Tx
 from stratavore.store.rows import load
 
+_HOLDING = ("block", "stop")
+"""The rungs on which the agent's hooks let nothing pass."""
+
 
 class Block(NamedTuple):
     """That a runner may not go on. The rungs are `warn` (nothing can hold its agent), `wait` (between two runs, for
@@ -24,6 +27,11 @@ class Block(NamedTuple):
     budget_id: int | None
     rung: str
     reason: str
+
+    @property
+    def verdict(self) -> str | None:
+        """What the agent's hooks are to answer; None: it may go on."""
+        return _verdict(self.rung, self.reason)
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -36,6 +44,11 @@ class Standing(msgspec.Struct, frozen=True):
     since: datetime
     since_boottime: float
     boot_id: str
+
+    @property
+    def verdict(self) -> str | None:
+        """What the agent's hooks are to answer; None: it may go on."""
+        return _verdict(self.rung, self.reason)
 
 
 class Excess(msgspec.Struct, frozen=True):
@@ -54,6 +67,11 @@ class Excess(msgspec.Struct, frozen=True):
     resets_at: str | None
     on_exceeded: OnExceeded
     model: str | None
+
+
+def _verdict(rung: str, reason: str) -> str | None:
+    """Told to a person who sees nothing else of us."""
+    return f"Stratavore: {reason}" if rung in _HOLDING else None
 
 
 # The present period of a budget: the newest that has begun. A run's own is the newest there is.
@@ -140,6 +158,12 @@ def list_excesses(rows: Rows, *, now: datetime) -> list[Excess]:
 def list_all(rows: Rows) -> dict[str, Standing]:
     """Every row, by its runner."""
     return {row["runner_id"]: load(Standing, row) for row in rows.all("SELECT * FROM blocks")}
+
+
+def find(rows: Rows, runner_id: str) -> Standing | None:
+    """Where that runner stands; None if it may go on."""
+    found = rows.one_or_none("SELECT * FROM blocks WHERE runner_id = ?", (runner_id,))
+    return None if found is None else load(Standing, found)
 
 
 def names_of_held(rows: Rows) -> list[str]:

@@ -113,6 +113,8 @@ def delete(tx: Tx, name: str, *, actor: str, now: datetime) -> list[str]:
         )
     runners = [r["id"] for r in tx.all("SELECT id FROM runners WHERE project_id = ?", (row["id"],))]
     tx.execute("DELETE FROM runners WHERE project_id = ?", (row["id"],))
+    # What was used stays, as nobody's: a project that is made later may get the same number.
+    tx.execute("UPDATE usage SET project_id = NULL WHERE project_id = ?", (row["id"],))
     tx.execute("DELETE FROM projects WHERE id = ?", (row["id"],))
     events.append(tx, "project.deleted", name, {"path": row["path"], "runners": len(runners)}, actor=actor, now=now)
     return runners

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,7 +88,7 @@ def tell(kind: str, home: Path) -> Told:
     if isinstance(records, RecordDatabase):
         cursor, is_more = "", True
         while is_more:
-            found = records.poll(home, cursor, limit=3)
+            found = records.poll(home, cursor, now=datetime.now(UTC), limit=3)
             told.facts += found.facts
             cursor, is_more = found.cursor, found.is_more
         return told

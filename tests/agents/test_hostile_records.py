@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stratavore.agents import RECORDS
+from stratavore.agents import RECORDS, listing
 from stratavore.agents.decoding import decode
 from stratavore.agents.limits import resets_at
 from stratavore.agents.records import LARGEST_CALL, BadLine, Call, Fact, Limit, Note, RecordFile, Records, Window
@@ -221,3 +221,16 @@ def test_a_decoder_names_what_is_wrong() -> None:
 
     with pytest.raises(BadLine, match="nested too deeply"):
         decode(msgspec.json.Decoder(), BOMBS["depth of arrays"])
+
+
+def test_directories_without_end_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "near.jsonl").touch()
+    deep = tmp_path
+    try:
+        for _ in range(1500):
+            deep = deep / "d"
+            deep.mkdir()
+    except OSError:
+        pass  # a path can be no longer
+    assert len(deep.parts) > 1000
+    assert list(listing.files_below(tmp_path, ".jsonl")) == [tmp_path / "near.jsonl"]

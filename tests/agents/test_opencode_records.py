@@ -15,6 +15,7 @@ from stratavore.agents.records import BadLine, Call, Fact, Limit, Note, RecordDa
 from stratavore.model import Activity
 
 START = 1795387779000
+NOW = datetime.fromtimestamp(START / 1000 + 86400, UTC)
 SCHEMA = """
     CREATE TABLE session (id text PRIMARY KEY, parent_id text, directory text NOT NULL, title text NOT NULL,
                           time_created integer NOT NULL, time_updated integer NOT NULL);
@@ -77,12 +78,13 @@ class Poller:
         self.home = home
         self.limit = limit
         self.cursor = ""
+        self.now = NOW
 
     def poll(self) -> list[Fact]:
         facts: list[Fact] = []
         is_more = True
         while is_more:
-            found = records().poll(self.home, self.cursor, self.limit)
+            found = records().poll(self.home, self.cursor, now=self.now, limit=self.limit)
             facts += found.facts
             self.cursor, is_more = found.cursor, found.is_more
         return facts
@@ -94,6 +96,23 @@ def keys(facts: list[Fact]) -> list[str]:
 
 def messages(facts: list[Fact]) -> int:
     return sum(isinstance(fact, Note) and fact.is_message for fact in facts)
+
+
+@pytest.mark.parametrize("limit", [2, 1000])
+def test_a_clock_that_was_ahead_hides_nothing_that_is_written_afterwards(store: Store, limit: int) -> None:
+    store.session("ses_1")
+    ahead = 7 * 86400 * 1000
+    for number in range(5):
+        store.prompt(f"msg_u{number}", "ses_1", at=ahead + number)
+        store.answer(f"msg_{number}", "ses_1", at=ahead + number, done=ahead + 100 + number)
+    poller = Poller(store.home, limit)
+    assert messages(poller.poll()) == 10
+    store.prompt("msg_now_u", "ses_1", at=0)
+    store.answer("msg_now", "ses_1", at=86400_000 + 1000, done=86400_000 + 2000)
+    poller.now = datetime.fromtimestamp(START / 1000 + 86400 + 3, UTC)
+    found = poller.poll()
+    assert (len(keys(found)), messages(found)) == (1, 1)
+    assert messages(poller.poll()) == 0
 
 
 def test_a_completed_message_is_a_call_in_disjoint_classes(store: Store) -> None:
@@ -240,15 +259,15 @@ def test_a_row_that_is_too_long_is_not_read(store: Store) -> None:
 
 
 def test_no_database_says_nothing_and_a_damaged_one_says_so(tmp_path: Path) -> None:
-    assert records().poll(tmp_path, "") == ((), "", False)
+    assert records().poll(tmp_path, "", now=NOW) == ((), "", False)
     (tmp_path / "opencode.db").write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     with pytest.raises(BadLine):
-        records().poll(tmp_path, "")
+        records().poll(tmp_path, "", now=NOW)
     with pytest.raises(BadLine):
         list(records().turns(tmp_path, "ses_1"))
     (tmp_path / "opencode.db").write_bytes(b"")
     with pytest.raises(BadLine, match="no such table"):
-        records().poll(tmp_path, "")
+        records().poll(tmp_path, "", now=NOW)
 
 
 def test_what_is_no_file_of_ours_is_left_alone(tmp_path: Path, store: Store) -> None:
@@ -256,10 +275,10 @@ def test_what_is_no_file_of_ours_is_left_alone(tmp_path: Path, store: Store) -> 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "opencode.db").symlink_to(tmp_path / "opencode.db")
-    assert records().poll(elsewhere, "").facts == ()
+    assert records().poll(elsewhere, "", now=NOW).facts == ()
     (elsewhere / "opencode.db").unlink()
     os.mkfifo(elsewhere / "opencode.db")
-    assert records().poll(elsewhere, "").facts == ()
+    assert records().poll(elsewhere, "", now=NOW).facts == ()
 
 
 def test_nothing_is_written_into_it(store: Store) -> None:

@@ -229,11 +229,11 @@ def test_opencode_is_polled_for_what_is_new(desk: Desk) -> None:
     records = RECORDS["opencode"]
     assert isinstance(records, RecordDatabase)
     desk.work("count to 3")
-    first = records.poll(desk.home, "")
+    first = records.poll(desk.home, "", now=datetime.now(UTC))
     assert not first.is_more
     desk.work("run echo hi there")
-    second = records.poll(desk.home, first.cursor)
-    again = records.poll(desk.home, second.cursor)
+    second = records.poll(desk.home, first.cursor, now=datetime.now(UTC))
+    again = records.poll(desk.home, second.cursor, now=datetime.now(UTC))
     keys = [[fact.key for fact in found.facts if isinstance(fact, Call)] for found in (first, second, again)]
     assert [len(some) for some in keys] == [1, 2, 0]
     counted = [

@@ -16,6 +16,7 @@ from stratavore.config import Config
 from stratavore.context import Context, Holds, News, Turns
 from stratavore.daemon import Daemon
 from stratavore.ledger.ingest import Ingest
+from stratavore.ledger.prices import Prices
 from stratavore.model import Usage, UsageBy
 from stratavore.paths import Paths
 from stratavore.shims import Shims
@@ -46,19 +47,11 @@ class Keeper:
         await self.database.write(lambda tx: installation.begin(tx, "boot", now=NOW.replace(year=2020)))
         clock = SystemClock()
         shims = cast(Shims, None)
-        daemon, board = Daemon(), Board(clock.now)
+        daemon, now, config = Daemon(), clock.now(), config or Config()
+        prices = Prices(config.prices)
+        board, holds, turns = Board(clock.now), Holds(), Turns()
         self.context = Context(
-            config or Config(),
-            self.paths,
-            self.database,
-            shims,
-            clock,
-            News(),
-            daemon,
-            clock.now(),
-            board,
-            Holds(),
-            Turns(),
+            config, self.paths, self.database, shims, clock, News(), daemon, now, board, holds, turns, prices
         )
         self.ingest = Ingest(self.context, self._on_notes, self._on_charged)
         self._task = asyncio.create_task(self.ingest.run())

@@ -85,7 +85,7 @@ class Ledger:
         is_more = session in self._files
         while is_more:
             file = self._files[session]
-            piece = reading.read(self._tails, file, self._tail(file))
+            piece = reading.read(self._tails, file, self._tail(file), now=NOW)
             is_more = piece.is_more
             if cut == "before the commit":
                 break

@@ -1,14 +1,15 @@
 """Projects and the slots of their quota."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from typing import Any
 
 import apsw
 import pytest
 
 from stratavore.errors import Conflict, NotFound, QuotaExceeded
-from stratavore.model import OnQuota, Project, ProjectStatus
-from stratavore.store import projects, runners
+from stratavore.model import OnQuota, Project, ProjectStatus, UsageBy
+from stratavore.store import projects, runners, usage_report
 from stratavore.store.database import Tx
 from tests.books import ACTOR, NOW, Books
 
@@ -107,6 +108,19 @@ def test_a_deleted_project_takes_its_ended_runners_along(books: Books) -> None:
     assert books.do(lambda tx: projects.delete(tx, "p", actor=ACTOR, now=NOW)) == [row.id]
     assert books.rows.all("SELECT 1 FROM runs") == []
     assert books.told("p")[-1] == "project.deleted"
+
+
+def test_what_a_deleted_project_used_is_not_of_the_next_that_is_made(books: Books) -> None:
+    number = books.project("gone")
+    books.sql(
+        "INSERT INTO usage SELECT 'claude', 'k', NULL, NULL, ?, '2031-01-01T00:00:00.000Z', 'm', 1, 0, 0, 0, 0, 5,"
+        " NULL, NULL, 'transcript', 'f', 0",
+        number,
+    )
+    books.do(lambda tx: projects.delete(tx, "gone", actor=ACTOR, now=NOW))
+    books.project("next")
+    [used] = usage_report.report(books.rows, UsageBy.PROJECT, zone=UTC).rows
+    assert (used.key, used.calls) == ("", 1)
 
 
 def test_slots_are_granted_up_to_the_quota_and_no_further(books: Books) -> None:

@@ -137,6 +137,7 @@ CREATE INDEX usage_at ON usage (at);
 CREATE INDEX usage_session ON usage (session, at);
 CREATE INDEX usage_runner ON usage (runner_id, at);
 CREATE INDEX usage_project ON usage (project_id, at);
+CREATE INDEX usage_unpriced ON usage (model) WHERE cost_nano_usd IS NULL;
 CREATE INDEX usage_request ON usage (agent, request_id) WHERE request_id IS NOT NULL;
 
 -- What each runner used so far: changed together with the ledger, so that a list of runners need not add up.
