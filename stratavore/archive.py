@@ -15,6 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import IO, NamedTuple
 
@@ -28,6 +29,7 @@ from stratavore.errors import NotFound, StorageFailed
 _LEVEL = 6
 _CHUNK = 1 << 20
 _EXPORT_SECONDS = 120.0
+_UNFINISHED = ".new"
 EXPORT = "export.json"
 """What an agent that keeps a database tells of one session, in its own form."""
 
@@ -118,6 +120,12 @@ def remove(copy: Path) -> int:
     return 0
 
 
+def sweep(directory: Path, *, before: datetime) -> int:
+    """Remove what a crash left of copies that were begun before that moment; returns the bytes on disk that it held."""
+    begun = [path for path in directory.glob(f"*{_UNFINISHED}") if path.lstat().st_mtime < before.timestamp()]
+    return sum(map(remove, begun))
+
+
 def _files(subject: Subject) -> list[Path]:
     """The transcript, and behind it those of its sub-agents."""
     records = RECORDS[subject.agent]
@@ -134,8 +142,7 @@ def _size(paths: Sequence[Path]) -> int:
 def _write(directory: Path, subject: Subject, members: Sequence[tuple[Path | str, bytes | None]], size: int) -> Copied:
     directory.mkdir(mode=0o700, exist_ok=True)
     target = place(directory, subject.agent, subject.id)
-    beside = target.with_suffix(".new")
-    fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=_UNFINISHED, dir=directory)  # 0600, and nobody else's
     try:
         with open(fd, "wb") as file, zstandard.ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False) as out:
             counted = _Counted(out)
@@ -145,9 +152,9 @@ def _write(directory: Path, subject: Subject, members: Sequence[tuple[Path | str
             out.flush(zstandard.FLUSH_FRAME)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, target)
+        os.replace(name, target)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        os.unlink(name)
         raise
     _flush(directory)
     return Copied(target, counted.sha256.hexdigest(), size)

@@ -39,6 +39,7 @@ _AGAIN_SECONDS = 2.0
 """After so long it is looked at once more: what its agent left behind may still write for a moment."""
 _PATIENCE_SECONDS = 20.0
 """For so long who wants to go on with a session waits for the copy of it."""
+_LONGEST_COPY = timedelta(hours=1)
 
 
 class Archiving:
@@ -176,13 +177,14 @@ async def _restore_if_gone(context: Context, number: int, environment: Mapping[s
 
 
 async def prune(context: Context) -> int:
-    """Remove the copies that are older than is configured; returns the bytes that were freed."""
-    before = context.clock.now() - timedelta(seconds=context.config.transcripts.keep)
-    old = archives.list_old(context.rows, before=before)
+    """Remove the copies that are older than is configured, and what crashes left of some; returns the freed bytes."""
+    now = context.clock.now()
+    freed = await asyncio.to_thread(archive.sweep, context.paths.transcripts, before=now - _LONGEST_COPY)
+    old = archives.list_old(context.rows, before=now - timedelta(seconds=context.config.transcripts.keep))
     if not old:
-        return 0
+        return freed
     await context.write(lambda tx: archives.forget(tx, old.keys()))
-    return await asyncio.to_thread(lambda: sum(archive.remove(Path(path)) for path in old.values()))
+    return freed + await asyncio.to_thread(lambda: sum(archive.remove(Path(path)) for path in old.values()))
 
 
 def _has_grown(row: SessionRow) -> bool:

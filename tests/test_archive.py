@@ -7,10 +7,12 @@ import stat
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -124,6 +126,33 @@ def test_a_copy_that_is_cut_short_leaves_the_older_one(subject: Subject, tmp_pat
     assert "File too large" in done.stderr
     assert [path.name for path in (tmp_path / "copies").iterdir()] == [first.path.name]
     archive.restore(first.path, first.sha256, subject)
+
+
+def test_two_copies_of_one_session_at_once_are_each_whole(subject: Subject, tmp_path: Path) -> None:
+    files(subject)[-1].write_bytes(os.urandom(4 << 20))
+    together, copies = threading.Barrier(4), tmp_path / "copies"
+
+    def store() -> archive.Copied | None:
+        together.wait()
+        return archive.store(copies, subject)
+
+    with ThreadPoolExecutor(4) as threads:
+        [one] = {each.result() for each in [threads.submit(store) for _ in range(4)]}
+    assert one is not None
+    assert list(copies.iterdir()) == [one.path]
+    assert archive.restore(one.path, one.sha256, subject) == [], "it is whole, and all is there"
+
+
+def test_what_a_crash_left_of_a_copy_is_swept(subject: Subject, tmp_path: Path) -> None:
+    copied = archive.store(tmp_path, subject)
+    assert copied is not None
+    cut = tmp_path / f"{copied.path.name}.cut.new"
+    cut.write_bytes(b"half of it")
+    now = datetime.now(UTC)
+    assert archive.sweep(tmp_path, before=now - timedelta(hours=1)) == 0
+    assert archive.sweep(tmp_path, before=now + timedelta(hours=1)) > 0
+    assert not cut.exists()
+    assert copied.path.exists()
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """`sessions`: the conversations of agents, wherever they were begun."""
 
+import os
 import shutil
 import sys
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -101,7 +103,7 @@ def export(session: str, output: Path | None) -> None:
         found = change("archive_session", session=found["id"])
     with ExitStack() as stack:
         source = stack.enter_context(_transcript(found, is_file=is_file))
-        out = sys.stdout.buffer if output is None else stack.enter_context(open(output, "xb"))
+        out = sys.stdout.buffer if output is None else stack.enter_context(_whole(output))
         shutil.copyfileobj(source, out)
     if output is not None:
         note(f"{output.stat().st_size} bytes written to {output}")
@@ -133,6 +135,18 @@ def cost(used: dict[str, Any]) -> str:
 
 def _number(count: int | None) -> str:
     return humane.UNKNOWN if count is None else str(count)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into, which has its name once all of it is written."""
+    beside = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
+    try:
+        with open(beside, "xb") as file:
+            yield file
+        beside.rename(path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _transcript(session: dict[str, Any], *, is_file: bool) -> AbstractContextManager[IO[bytes]]:

@@ -206,6 +206,12 @@ def test_a_copy_outlives_the_transcript(known: Cli, tmp_path: Path) -> None:
     path = tmp_path / "user" / ".claude" / "projects" / "any" / f"{A}.jsonl"
     content = path.read_text()
     assert known("sessions", "export", A).stdout == content
+    out = tmp_path / "no room for this"
+    export = known.command("sessions", "export", A, "--output", str(out))
+    argv = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", *export]
+    done = subprocess.run(argv, env=known.environment, capture_output=True, text=True, timeout=SECONDS)
+    assert "File too large" in done.stderr
+    assert [left for left in tmp_path.iterdir() if out.name in left.name] == [], "not even half of it"
     assert A in known("sessions", "archive", A).stdout
     path.unlink()
     assert known("sessions", "export", A).stdout == content
