@@ -10,7 +10,7 @@ import pytest
 
 from stratavore import verdicts
 from stratavore.enforcement import Enforcement
-from stratavore.errors import BudgetExceeded, UnpricedModel
+from stratavore.errors import BudgetExceeded, Corrupt, UnpricedModel
 from stratavore.model import Budget, Desired, EndReason, Launched, Runner
 from stratavore.store import budgets
 from stratavore.store.usage import Charge
@@ -337,6 +337,17 @@ async def test_a_restart_without_room_is_refused_before_anything_ends(tmp_path: 
         with pytest.raises(BudgetExceeded):
             await house.ask("restart_runners", runner.id)
         assert not house.is_living(runner.id)
+
+
+async def test_where_the_budgets_cannot_be_read_nothing_is_launched(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        await put(house)
+        await house.wish("UPDATE budgets SET warn = CAST(X'ff' AS TEXT)")  # what is damaged cannot be read as text
+        with pytest.raises(Corrupt, match="is damaged"):
+            await house.ask("launch", project="p", agent="hooked")
+        assert house.context.rows.scalar("SELECT COUNT(*) FROM runners") == 0
+        assert house.slots("p") == 0
 
 
 async def test_the_median_of_past_runs_is_expected(tmp_path: Path) -> None:

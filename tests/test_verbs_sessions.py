@@ -16,10 +16,12 @@ from msgspec import structs
 from stratavore import process
 from stratavore.agents.agent import start_ticks
 from stratavore.agents.records import Note
-from stratavore.errors import Ambiguous, Conflict, Invalid, NotFound
+from stratavore.errors import Ambiguous, BudgetExceeded, Conflict, Invalid, NotFound
 from stratavore.model import Launched, Runner, Session
 from stratavore.sampling import Sampling
+from stratavore.store import budgets
 from stratavore.store import sessions as stored
+from stratavore.store.usage import Charge
 from tests.house import House, living, quick, until
 
 WAITS = ["sh", "-c", "exec sleep 1000", "agent"]
@@ -127,6 +129,21 @@ async def test_what_was_never_spoken_in_is_not_listed_once_it_is_over(house: Hou
     assert await listed(house) == []
     say(house, runner.session_id)
     assert await listed(house, resumable=True) == [runner.session_id]
+
+
+async def test_a_resume_without_room_in_a_budget_is_refused_and_the_session_stays_free(house: House) -> None:
+    first = await launch(house)
+    say(house, first.session_id)
+    await stop(house, first)
+    budget = await house.ask("set_budget", scope="project", name="p", period="daily", tokens=10)
+    project, now = house.context.rows.scalar("SELECT project_id FROM runners"), house.context.clock.now()
+    used = Charge(None, project, "claude", "m", now, 10, 0, True)
+    await house.context.write(lambda tx: budgets.charge(tx, [used], now=now))
+    with pytest.raises(BudgetExceeded, match="the daily budget of project p"):
+        await launched(house, resume=first.session_id)
+    assert (await session(house, first.session_id)).resumable
+    await house.ask("extend_budget", str(budget.id), tokens=1000)
+    assert (await launch(house, resume=first.session_id)).session_id == first.session_id
 
 
 async def test_a_resumed_session_is_the_same_one_and_nobody_else_gets_in(house: House) -> None:

@@ -33,7 +33,11 @@ def approvals(everything: bool, as_json: bool) -> None:
 @click.option("--reason", metavar="T", help="Kept with the decision.")
 @json_option
 def approve(runner: str, for_session: bool, reason: str | None, as_json: bool) -> None:
-    """Let RUNNER do what it asks for. RUNNER may also be the id of a request."""
+    """Let RUNNER do what it asks for. RUNNER may also be the id of a request.
+
+    With --for-session the agent still asks again where its own rules want that each time, as Claude does of what
+    leads out of the project's directory.
+    """
     _decide(runner, as_json, allow=True, for_session=for_session, reason=reason)
 
 

@@ -58,7 +58,8 @@ def set_(
 ) -> None:
     """Bound what everything, a project or a runner may use in each hour, day, week or month.
 
-    Set again, it is changed: what is not said stays. What was used in the present period counts already.
+    Set again, it is changed: what is not said stays. What was used in the present period counts already. One of tokens
+    and one of dollars are two budgets. That of a runner does not bound the new runner in which its session is resumed.
     """
     name, period = _bounded(scope, words, window)
     if [tokens, usd, percent].count(None) != 2 or (percent is None) != (window is None):

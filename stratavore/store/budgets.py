@@ -3,6 +3,8 @@
 Rule 1: what was used is booked into the period that it was used in, however late it is told; nobody ever books less.
 Rule 2: all that is booked, marked and told of a crossing is one transaction with the ledger's own rows.
 Rule 3: a budget counts from the beginning of the period in which it was set.
+Rule 4: a call that turns out to be another's (its conversation is a fork of one that is read later) stays booked where
+it was told first; a budget that is set again counts its present period anew, by whose each call is then.
 """
 
 from collections import defaultdict

@@ -5,11 +5,16 @@ from typing import Any
 
 import pytest
 
+from stratavore.clock import iso
 from stratavore.errors import NotFound
 from stratavore.model import Budget, BudgetHistory, OnExceeded
 from stratavore.store import budgets, installation
 from stratavore.store.usage import Charge
 from tests.books import ACTOR, BOOT, NOW, Books
+from tests.store.test_usage import CALL, enter, like, session, told
+
+CALL_TOKENS = CALL.input_tokens + CALL.output_tokens + CALL.cache_write_5m_tokens + CALL.cache_write_1h_tokens
+CALL_TOKENS += CALL.cache_read_tokens
 
 
 @pytest.fixture(autouse=True)
@@ -169,3 +174,25 @@ def test_a_restore_counts_anew_from_the_ledger(books: Books) -> None:
     charge(books, 600)
     books.do(lambda tx: budgets.recount_all(tx, now=NOW))
     assert shown(books, number).used_tokens == 0, "the ledger knows of nothing"
+
+
+def test_a_call_that_turns_out_to_be_anothers_is_counted_anew_where_a_budget_is_set_again(
+    books: Books,
+) -> None:
+    runners = {name: books.runner().id for name in ("parent", "fork")}
+    for name, runner_id in runners.items():
+        enter(books, session(books, name, parent="parent" if name == "fork" else None), runner_id, iso(NOW))
+    numbers = {name: put(books, "runner", runner_id=runner_id) for name, runner_id in runners.items()}
+    whole = put(books)
+
+    def used() -> list[int]:
+        return [shown(books, each).used_tokens for each in (numbers["parent"], numbers["fork"], whole)]
+
+    for name, path in (("fork", "/a/fork.jsonl"), ("parent", "/z/parent.jsonl")):
+        charges = told(books, like(session_id=name), path=path)
+        books.do(lambda tx, charges=charges: budgets.charge(tx, charges, now=NOW))  # type: ignore[misc]
+    assert (books.shown(runners["parent"]).tokens, books.shown(runners["fork"]).tokens) == (CALL_TOKENS, 0)
+    assert used() == [0, CALL_TOKENS, CALL_TOKENS], "nothing is booked twice, and nothing is taken back"
+    for name, runner_id in runners.items():
+        assert put(books, "runner", runner_id=runner_id) == numbers[name]
+    assert used() == [CALL_TOKENS, 0, CALL_TOKENS]
