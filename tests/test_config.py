@@ -111,6 +111,7 @@ def test_the_source_of_a_key_is_its_file_and_line(read: Load, tmp_path: Path) ->
         ("[environment]\nset = 'A=token'", 2, "not what stands there", ""),
         ("[daemon]\n\nlog_level info", 3, "not TOML", ""),
         ("[daemon]\nlog_level = '''", 2, "not TOML", ""),
+        ("[prices.m]\ninput = 3", 2, "[prices.m] output must be given where input is", ""),
         ("[runners]\nbackoff_first = '10m'", 2, "[runners] backoff_first must not be longer", ""),
         ("[supervision]\nheartbeat_ttl = 5", 2, "must not be shorter than sample_interval", ""),
     ],

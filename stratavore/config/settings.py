@@ -262,13 +262,17 @@ class Profile(Section, frozen=True, kw_only=True):
 
 
 class ModelPrice(Section, frozen=True, kw_only=True):
-    """What a model costs, in US dollars for a million tokens of each class. What is left out costs nothing."""
+    """What a model costs, in US dollars for a million tokens of each class. Caches cost as input does, if not given."""
 
     input: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and comes from no cache.")] = 0.0
     output: Annotated[float, Meta(ge=0, le=1e6), says("What is answered, reasoning included.")] = 0.0
     cache_write_5m: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and kept for five minutes.")] = 0.0
     cache_write_1h: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and kept for an hour.")] = 0.0
     cache_read: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and comes from a cache.")] = 0.0
+
+    def __post_init__(self) -> None:
+        if self.input and not self.output:
+            raise ValueError("output must be given where input is: no model answers for nothing")
 
 
 class Config(Section, frozen=True, kw_only=True):

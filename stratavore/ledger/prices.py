@@ -21,7 +21,7 @@ _SUFFIX = re.compile(r"(\[[a-z0-9]+\]|-20\d{6}|-20\d{2}-\d{2}-\d{2}|-latest)$")
 
 
 class InConfig(Protocol):
-    """`[prices."MODEL"]`: US dollars for a million tokens."""
+    """`[prices."MODEL"]`: US dollars for a million tokens; a cache that costs nothing costs as input does."""
 
     @property
     def input(self) -> float: ...
@@ -113,5 +113,6 @@ def _names(model: str) -> Iterator[str]:
 
 
 def _of(said: InConfig) -> Price:
-    each = (said.input, said.output, said.cache_write_5m, said.cache_write_1h, said.cache_read)
+    caches = (said.cache_write_5m, said.cache_write_1h, said.cache_read)
+    each = (said.input, said.output, *(usd or said.input for usd in caches))
     return Price(*(round(usd * _NANO) for usd in each))

@@ -10,7 +10,18 @@ from datetime import datetime
 from typing import NamedTuple
 
 from stratavore.agents import RECORDS
-from stratavore.agents.records import BadLine, Call, Fact, Limit, Note, RecordDatabase, RecordFile, Records, Window
+from stratavore.agents.records import (
+    BadLine,
+    Call,
+    Fact,
+    Limit,
+    LineReader,
+    Note,
+    RecordDatabase,
+    RecordFile,
+    Records,
+    Window,
+)
 from stratavore.foreign import Refused
 from stratavore.ledger.tail import TURN_BYTES, Slice, State, Tails
 from stratavore.ledger.watching import Followed
@@ -49,15 +60,17 @@ def read(tails: Tails, file: Followed, was: Tail, *, now: datetime) -> Piece:
     assert not isinstance(records, RecordDatabase)
     try:
         found = tails.read(file.home.path, file.path, _state(was), limit=TURN_BYTES, finish=file.is_finishing)
-    except (Refused, OSError) as refusal:
-        _tell(file, "a file of an agent is not read", refusal)
+    except FileNotFoundError:
         return Piece(file, was, was, is_gone=True)
+    except (Refused, OSError) as refusal:  # it stays followed: else it would be found, and refused, again and again
+        _tell(file, "a file of an agent is not read", refusal)
+        return Piece(file, was, was)
     file.has_rest = not found.is_more and found.state.size_seen > found.state.offset and not found.state.is_skipping
     return _parsed(records, file, file.record, was, found)
 
 
 def _parsed(records: Records, file: Followed, record: RecordFile, was: Tail, found: Slice) -> Piece:
-    reader = records.reader(record, "" if found.is_anew else was.memory)
+    reader = _reader(records, file, record, "" if found.is_anew else was.memory)
     facts: list[Fact] = []
     bad_lines = 0
     for offset, line in found.lines:
@@ -66,15 +79,22 @@ def _parsed(records: Records, file: Followed, record: RecordFile, was: Tail, fou
         except BadLine as problem:
             bad_lines += 1
             _tell(file, "a line of an agent's file is broken", problem)
-        except Exception:
+        except Exception as bug:
             bad_lines += 1
-            if not file.is_told:
-                log.exception("a line of an agent's file was not understood", extra={"path": str(file.path)})
-            file.is_told = True
+            _tell_bug(file, "a line of an agent's file was not understood", bug)
     now = _tail(was, found.state, bad_lines, reader.memory, record.session_id)
     size = sum(len(line) for _, line in found.lines) or max(0, now.offset - was.offset)
     piece = _sorted(file, was, now, facts)
     return piece._replace(bytes=size, is_more=found.is_more, is_gone=found.is_gone, is_anew=found.is_anew)
+
+
+def _reader(records: Records, file: Followed, record: RecordFile, memory: str) -> LineReader:
+    """A reader that goes on; without what it should remember, if another version wrote that down."""
+    try:
+        return records.reader(record, memory)
+    except Exception as bug:
+        _tell_bug(file, "what was remembered of an agent's file was not understood", bug)
+        return records.reader(record, "")
 
 
 def _poll(records: RecordDatabase, file: Followed, was: Tail, now: datetime) -> Piece:
@@ -82,6 +102,9 @@ def _poll(records: RecordDatabase, file: Followed, was: Tail, now: datetime) -> 
         found = records.poll(file.home.path, was.cursor, now=now)
     except BadLine as problem:
         _tell(file, "a database of an agent is not understood", problem)
+        return Piece(file, was, was)
+    except Exception as bug:
+        _tell_bug(file, "a database of an agent was not understood", bug)
         return Piece(file, was, was)
     return _sorted(file, was, was._replace(cursor=found.cursor), found.facts)._replace(is_more=found.is_more)
 
@@ -129,6 +152,13 @@ def _tail(was: Tail, state: State, bad_lines: int, memory: str, session_id: str 
         skipped_bytes=state.skipped_bytes,
         memory=memory,
     )
+
+
+def _tell_bug(file: Followed, what: str, bug: Exception) -> None:
+    """Once a file."""
+    if not file.is_told:
+        log.error(what, extra={"path": str(file.path), "agent": file.home.agent}, exc_info=bug)
+    file.is_told = True
 
 
 def _tell(file: Followed, what: str, problem: Exception) -> None:

@@ -104,11 +104,14 @@ class Watch:
         """All files of a home, however old, with their sizes; whoever asks reads them."""
         found = []
         for path, record in _records(home, None):
-            file = self._files.get(path) or Followed(home, path, record)
-            file.seen = _seen(file)
-            if file.seen[0] is not None and _is_text(path):
+            file = self._files.get(path)
+            if file is None:
+                file = Followed(home, path, record)
+                file.seen = _seen(file)
+            there = signature(path)
+            if there is not None and _is_text(path):
                 self._files[path] = file
-                found.append((file, file.seen[0][_SIZE]))
+                found.append((file, there[_SIZE]))
         return found
 
     def drop(self, file: Followed) -> None:

@@ -12,6 +12,8 @@ import pytest
 
 from stratavore import resumable
 from stratavore.clock import iso
+from stratavore.ledger.homes import Home
+from stratavore.ledger.watching import Watch
 from stratavore.model import ImportProgress, UsageBy
 from stratavore.store import session_views
 from tests.agents.test_opencode_records import Store
@@ -309,3 +311,39 @@ async def test_the_messages_of_a_database_are_counted_once_though_a_copy_of_it_i
         {"id": "ses_2", "messages": 0},
     ]
     assert [(each.sessions, each.new_sessions, each.calls) for each in told] == [(2, 2, 1), (2, 0, 0)]
+
+
+async def test_a_file_that_is_not_to_be_read_is_told_of_once_and_harms_no_other(
+    keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = file_of(keeper.home, "good")
+    append(good, answer(1))
+    (good.parent / "led-elsewhere.jsonl").symlink_to(good)
+    for number in range(2, 5):
+        await keeper.caught_up()
+        append(good, answer(number))
+    await keeper.caught_up()
+    assert len(keeper.calls()) == 4
+    assert [record.message for record in caplog.records].count("a file of an agent is not read") == 1
+
+
+async def test_what_another_version_remembered_of_a_file_stops_nobody(keeper: Keeper) -> None:
+    odd, other = file_of(keeper.home, "odd"), file_of(keeper.home, "other")
+    append(odd, answer(1, session="odd"))
+    append(other, answer(2, session="other"))
+    await keeper.caught_up()
+    await keeper.database.write(lambda tx: tx.execute("UPDATE tails SET memory = 'of another version'"))
+    append(odd, answer(3, session="odd"))
+    append(other, answer(4, session="other"))
+    await keeper.caught_up()
+    assert set(keeper.calls()) == {f"msg_{number}" for number in range(1, 5)}
+
+
+def test_an_import_leaves_what_grows_to_who_follows_it(tmp_path: Path) -> None:
+    path, home = file_of(tmp_path, "s1"), Home("claude", tmp_path)
+    append(path, answer(1))
+    watch = Watch(began_at=0, known=())
+    [file] = watch.look(0, [home], (), ())
+    append(path, answer(2))
+    assert watch.follow_all(home) == [(file, path.stat().st_size)]
+    assert watch.look(1, [home], (), (), everywhere=True) == [file]

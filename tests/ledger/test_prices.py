@@ -59,7 +59,7 @@ def test_a_large_prompt_may_cost_more() -> None:
 
 def test_the_configuration_says_otherwise() -> None:
     table = Prices({"claude-opus-4-8": ModelPrice(input=1, output=2.5), "mine": ModelPrice()})
-    assert table("claude-opus-4-8-20260115", NOW) == Price(10**9, 2_500_000_000, 0, 0, 0)
+    assert table("claude-opus-4-8-20260115", NOW) == Price(10**9, 2_500_000_000, 10**9, 10**9, 10**9)
     assert table("mine", NOW) == Price(0, 0, 0, 0, 0)
     assert table("claude-opus-4-5", NOW) == OPUS
 
