@@ -75,11 +75,11 @@ def note_all(
     """
     by_id: dict[str, list[Note]] = {}
     for note in notes:
-        if is_id(note.session_id):
-            by_id.setdefault(note.session_id, []).append(note)
+        by_id.setdefault(note.session_id, []).append(note)
     return {
         session_id: _book(tx, _Gathered.of(tx, agent, session_id, told), agent, home, path)
         for session_id, told in by_id.items()
+        if is_id(session_id)
     }
 
 

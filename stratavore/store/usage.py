@@ -163,20 +163,18 @@ class _Book:
 
     def record(self, calls: Sequence[Call], numbers: Mapping[str, int], runner_id: str | None) -> list[Charge]:
         told = self._told(calls)
-        was, received = self._stored({call.key for call in told}), self._of_receiver(told)
-        superseded = {entry.request_id: entry for entry in received}
-        now, charges = dict(was), dict[str, Charge]()
-        for call in told:
-            new = self._entry(call, numbers.get(call.session_id), runner_id)
-            old = now.get(call.key)
-            entry = self._priced(self._merge(old, new, superseded.get(call.request_id)), old)
-            now[call.key] = entry
-            before = superseded.get(call.request_id) or was.get(call.key)
-            if (charge := _charge(before, entry, call.at)) is not None:
-                charges[call.key] = charge
+        told_at = {call.key: call.at for call in told}
+        news, received = self._entries(told, numbers, runner_id), self._of_receiver(told)
+        was, superseded = self._stored(news), {entry.request_id: entry for entry in received}
+        now, charges = dict[str, Entry](), list[Charge]()
+        for key, new in news.items():
+            old, before = was.get(key), superseded.get(new.request_id)
+            now[key] = entry = self._priced(self._merge(old, new, before), old)
+            if (charge := _charge(before or old, entry, told_at[key])) is not None:
+                charges.append(charge)
         self._store([entry for key, entry in now.items() if entry != was.get(key)], received)
         book_runners(self._tx, [*was.values(), *received], now.values())
-        return list(charges.values())
+        return charges
 
     def _told(self, calls: Sequence[Call]) -> Sequence[Call]:
         """Those that count: a receiver has nothing to say of what a file told (rule 3)."""
@@ -190,23 +188,32 @@ class _Book:
         return [] if self._source is Source.OTLP else self._by_request(calls, "source = 'otlp'")
 
     def _by_request(self, calls: Sequence[Call], condition: str) -> list[Entry]:
-        asked = [call.request_id for call in calls if call.request_id is not None]
+        asked = {call.request_id for call in calls if call.request_id is not None}
         if not asked:
             return []
         found = self._tx.tuples(
             f"SELECT {_COLUMNS} FROM usage INDEXED BY usage_request"
             f" WHERE agent = ? AND request_id IN (SELECT value FROM json_each(?)) AND {condition}",
-            (self._agent, column(asked)),
+            (self._agent, column(list(asked))),
         )
         return [Entry(*row) for row in found]
 
-    def _stored(self, keys: set[str]) -> dict[str, Entry]:
+    def _stored(self, keys: Iterable[str]) -> dict[str, Entry]:
         found = self._tx.tuples(
             f"SELECT {_COLUMNS} FROM usage WHERE agent = ? AND key IN (SELECT value FROM json_each(?))",
             (self._agent, column(list(keys))),
         )
         entries = [Entry(*row) for row in found]
         return {entry.key: entry for entry in entries}
+
+    def _entries(self, calls: Sequence[Call], numbers: Mapping[str, int], runner_id: str | None) -> dict[str, Entry]:
+        """What these calls say, each key once: an agent tells of a call with each block of the answer."""
+        entries: dict[str, Entry] = {}
+        for call in calls:
+            new = self._entry(call, numbers.get(call.session_id), runner_id)
+            old = entries.get(call.key)
+            entries[call.key] = new if old is None else merged(old, new, new_owns=False)
+        return entries
 
     def _entry(self, call: Call, session: int | None, runner_id: str | None) -> Entry:
         at = iso(call.at)

@@ -221,6 +221,15 @@ def test_a_file_replaces_what_a_receiver_was_told(books: Books) -> None:
     assert books.shown(runner.id).tokens == 54321
 
 
+def test_what_a_receiver_was_told_is_not_charged_again_where_only_the_first_line_names_the_request(
+    books: Books,
+) -> None:
+    heard(books)
+    [charge] = told(books, CALL, like(request_id=None))
+    assert charge.tokens == 0
+    assert [row["key"] for row in ledger(books)] == ["msg_1"]
+
+
 def test_a_receiver_adds_nothing_to_what_a_file_told(books: Books) -> None:
     told(books, CALL)
     before = ledger(books)
