@@ -25,6 +25,7 @@ from stratavore import foreign
 from stratavore.agents import AGENTS, RECORDS
 from stratavore.agents.records import RecordDatabase
 from stratavore.errors import NotFound, StorageFailed
+from stratavore.writers import ERRAND
 
 _LEVEL = 6
 _CHUNK = 1 << 20
@@ -270,7 +271,7 @@ def _run(subject: Subject, *words: str) -> bytes:
     try:
         done = subprocess.run(
             [*subject.program, *words],
-            env=dict(subject.env),
+            env={**subject.env, ERRAND: words[0]},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

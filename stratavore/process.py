@@ -132,13 +132,27 @@ def mark_of(pid: int) -> str | None:
     return None if mark is None else mark.decode("ascii", "replace")
 
 
+def variable_of(pid: int, name: str) -> str | None:
+    """What a variable was in the environment that a process began with, or else in that of the nearest from which it
+    descends; None if in none, or if they may not be read."""
+    key = f"{name}=".encode()
+    for each in ancestors(pid) or [pid]:
+        if (value := _variable_of(each, key)) is not None:
+            return value.decode("ascii", "replace")
+    return None
+
+
 def _mark_of(pid: int) -> bytes | None:
+    return _variable_of(pid, _MARKER)
+
+
+def _variable_of(pid: int, key: bytes) -> bytes | None:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environ = file.read()
     except OSError:
         return None
-    _, found, rest = (b"\0" + environ).partition(b"\0" + _MARKER)
+    _, found, rest = (b"\0" + environ).partition(b"\0" + key)
     return rest.partition(b"\0")[0] if found else None
 
 

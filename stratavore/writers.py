@@ -3,6 +3,7 @@ what they have open, and by their command lines.
 
 Rule 1: a process of a runner counts too, whoever started it: what matters is that it lives.
 Rule 2: an agent that says nothing of itself anywhere is not seen.
+Rule 3: what we run ourselves, to copy a conversation, is in none.
 """
 
 import os
@@ -11,7 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stratavore.agents import AGENTS, RECORDS
-from stratavore.process import mark_of, stat
+from stratavore.process import stat, variable_of
+from stratavore.shim.client import MARKER
+
+ERRAND = "STRATAVORE_ERRAND"
+"""In the environment of an agent's program that we run ourselves."""
 
 _LONGEST_COMMAND = 64 * 1024
 _WORDS_TO_PROGRAM = 3
@@ -33,7 +38,7 @@ def list_agents() -> list[Agent]:
     for pid in map(int, filter(str.isdecimal, os.listdir("/proc"))):
         words = _words(pid)
         kind = next((kind for kind in RECORDS if _runs(AGENTS[kind].program, words)), None)
-        if kind is not None and (cwd := _cwd(pid)) is not None:
+        if kind is not None and (cwd := _cwd(pid)) is not None and not _is_errand(pid):
             found.append(Agent(pid, kind, words, cwd))
     return found
 
@@ -61,8 +66,8 @@ def inside(directory: str) -> list[Agent]:
 
 
 def who(pid: int) -> str | None:
-    """The id of the runner that the process belongs to, if it says so itself."""
-    return mark_of(pid)
+    """The id of the runner that the process belongs to, if it or one of those that it descends from says so."""
+    return variable_of(pid, MARKER)
 
 
 def scan(homes: Collection[tuple[str, str]], ids: Collection[str] = ()) -> Mapping[tuple[str, str], list[int]]:
@@ -73,9 +78,13 @@ def scan(homes: Collection[tuple[str, str]], ids: Collection[str] = ()) -> Mappi
     found: dict[tuple[str, str], list[int]] = {}
     for kind, session_id, pid in (*_registered(homes), *_named(frozenset(ids))):
         pids = found.setdefault((kind, session_id), [])
-        if pid not in pids and pid != os.getpid():
+        if pid not in pids and pid != os.getpid() and not _is_errand(pid):
             pids.append(pid)
-    return found
+    return {which: pids for which, pids in found.items() if pids}
+
+
+def _is_errand(pid: int) -> bool:
+    return variable_of(pid, ERRAND) is not None
 
 
 def _registered(homes: Collection[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:

@@ -15,14 +15,16 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from msgspec import structs
 
-from stratavore import archive, archiving
+from stratavore import archive, archiving, writers
 from stratavore.archive import Subject
 from stratavore.archiving import Archiving
 from stratavore.context import Context
 from stratavore.errors import NotFound, StorageFailed
+from stratavore.shim.client import MARKER
 from stratavore.store import archives
 from tests.house import House, living, quick, until
 from tests.test_verbs_sessions import FOREIGN, WAITS, heard_of, launch, launched, say, session, stop
@@ -367,6 +369,44 @@ else:
     database.execute("INSERT INTO session VALUES (?, ?)", (told["id"], told["title"]))
     database.commit()
 """
+
+
+STILL = "#!/bin/sh\nwhile ! test -e {gate}; do sleep 0.02; done; echo '{{}}'\n"
+
+
+async def test_what_we_run_to_copy_a_session_is_nobody_in_it(tmp_path: Path) -> None:
+    program, gate, home = tmp_path / "opencode", tmp_path / "gate", tmp_path / "home"
+    home.mkdir()
+    with closing(sqlite3.connect(home / "opencode.db")) as database:
+        database.execute("CREATE TABLE session (id)")
+        database.execute("INSERT INTO session VALUES ('ses_1')")
+        database.commit()
+    program.write_text(STILL.format(gate=gate))
+    program.chmod(0o755)
+    subject = Subject("opencode", "ses_1", home, str(tmp_path), dict(os.environ), (str(program),))
+    copying = asyncio.ensure_future(asyncio.to_thread(archive.store, tmp_path / "copies", subject))
+    try:
+        await until(lambda: any("ses_1" in child.cmdline() for child in psutil.Process().children()))
+        assert writers.inside(str(tmp_path)) == []
+        assert writers.scan({("opencode", str(home))}, {"ses_1"}) == {}
+    finally:
+        gate.touch()
+    assert await copying is not None
+
+
+async def test_what_a_runner_started_is_its_own_whatever_it_was_given(tmp_path: Path) -> None:
+    program = tmp_path / "claude"
+    program.write_text("#!/bin/sh\nread line\n")
+    program.chmod(0o755)
+    script = f"env -i PATH=$PATH {program} --resume=one; true"
+    environment = {**os.environ, MARKER: "abcdefghij"}
+    child = subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE, env=environment)
+    try:
+        await until(lambda: writers.scan((), {"one"}))
+        [[pid]] = writers.scan((), {"one"}).values()
+        assert writers.who(pid) == "abcdefghij"
+    finally:
+        child.communicate(b"\n")
 
 
 def test_what_opencode_exports_is_kept_and_imported_again(tmp_path: Path) -> None:
