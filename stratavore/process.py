@@ -132,14 +132,9 @@ def mark_of(pid: int) -> str | None:
     return None if mark is None else mark.decode("ascii", "replace")
 
 
-def variable_of(pid: int, name: str) -> str | None:
-    """What a variable was in the environment that a process began with, or else in that of the nearest from which it
-    descends; None if in none, or if they may not be read."""
-    key = f"{name}=".encode()
-    for each in ancestors(pid) or [pid]:
-        if (value := _variable_of(each, key)) is not None:
-            return value.decode("ascii", "replace")
-    return None
+def has_variable(pid: int, name: str) -> bool:
+    """Whether the process began with that in its environment; no if it may not be read."""
+    return _variable_of(pid, f"{name}=".encode()) is not None
 
 
 def _mark_of(pid: int) -> bytes | None:

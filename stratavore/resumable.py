@@ -30,6 +30,8 @@ class Standing(NamedTuple):
     """The file that holds it, if that is there."""
     pids: Sequence[int]
     """The processes that are in it."""
+    is_of_runner: bool
+    """One of them belongs to a runner of ours, though that may be known to be in another one."""
     busy: str | None
     """Who is in it."""
     broken: str | None
@@ -73,12 +75,14 @@ def find(rows: Rows, request: ListSessions, *, kind: str | None = None) -> list[
 
 
 def show(
-    rows: Rows, found: Sequence[SessionRow], standings: Mapping[int, Standing], *, only_resumable: bool
+    rows: Rows, found: Sequence[SessionRow], standings: Mapping[int, Standing], request: ListSessions
 ) -> list[Session]:
-    """Those in which something was said, or that live; or only those that can be resumed now."""
+    """Those in which something was said, or that live; or only those that can be resumed now, or are not ours."""
     shown = [row for row in found if was_begun(row, standings[row.number])]
-    if only_resumable:
+    if request.resumable:
         shown = [row for row in shown if standings[row.number].why_not is None]
+    if request.foreign:
+        shown = [row for row in shown if not standings[row.number].is_of_runner]
     return list_sessions(rows, shown, standings)
 
 
@@ -99,7 +103,8 @@ def _examine(row: SessionRow, living: Living, config: Config, path: str | None) 
     pids = living.get((row.agent, row.id), ())
     transcript, busy = transcript_of(row), _busy(row, pids)
     awaits_copy = config.transcripts.archive and row.is_copy_due and transcript is not None and busy is None
-    return Standing(transcript, pids, busy, _broken(row, transcript, config.agents, path), awaits_copy)
+    is_of_runner = any(writers.who(pid) is not None for pid in pids)
+    return Standing(transcript, pids, is_of_runner, busy, _broken(row, transcript, config.agents, path), awaits_copy)
 
 
 def transcript_of(row: SessionRow) -> Path | None:
@@ -155,7 +160,7 @@ def _session(row: SessionRow, standing: Standing, used: list[ModelUsage], names:
         project=row.project,
         cwd=row.cwd,
         runners=names,
-        is_foreign=row.is_foreign,
+        is_foreign=row.is_foreign and not standing.is_of_runner,
         is_live=is_live,
         started_at=row.started_at,
         ended_at=None if is_live else row.ended_at or row.last_message_at,

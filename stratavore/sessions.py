@@ -16,7 +16,7 @@ async def list_sessions(context: Context, asker: Asker, request: ListSessions) -
     kind = None if request.agent is None else resolve(request.agent, context.config.agents)[0].name
     found = resumable.find(context.rows, request, kind=kind)
     standings = await asyncio.to_thread(resumable.examine, found, context.config)
-    return resumable.show(context.rows, found, standings, only_resumable=request.resumable)
+    return resumable.show(context.rows, found, standings, request)
 
 
 async def get_session(context: Context, asker: Asker, request: Nothing, session: str) -> Session:

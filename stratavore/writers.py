@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stratavore.agents import AGENTS, RECORDS
-from stratavore.process import stat, variable_of
-from stratavore.shim.client import MARKER
+from stratavore.process import ancestors, has_variable, mark_of, stat
 
 ERRAND = "STRATAVORE_ERRAND"
 """In the environment of an agent's program that we run ourselves."""
@@ -67,7 +66,9 @@ def inside(directory: str) -> list[Agent]:
 
 def who(pid: int) -> str | None:
     """The id of the runner that the process belongs to, if it or one of those that it descends from says so."""
-    return variable_of(pid, MARKER)
+    if (mark := mark_of(pid)) is not None:
+        return mark
+    return next((mark for above in ancestors(pid)[1:] if (mark := mark_of(above)) is not None), None)
 
 
 def scan(homes: Collection[tuple[str, str]], ids: Collection[str] = ()) -> Mapping[tuple[str, str], list[int]]:
@@ -84,7 +85,7 @@ def scan(homes: Collection[tuple[str, str]], ids: Collection[str] = ()) -> Mappi
 
 
 def _is_errand(pid: int) -> bool:
-    return variable_of(pid, ERRAND) is not None
+    return has_variable(pid, ERRAND)
 
 
 def _registered(homes: Collection[tuple[str, str]]) -> Iterator[tuple[str, str, int]]:

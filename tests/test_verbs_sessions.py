@@ -19,6 +19,7 @@ from stratavore.agents.records import Note
 from stratavore.errors import Ambiguous, BudgetExceeded, Conflict, Invalid, NotFound
 from stratavore.model import Launched, Runner, Session
 from stratavore.sampling import Sampling
+from stratavore.shim.client import MARKER
 from stratavore.store import budgets
 from stratavore.store import sessions as stored
 from stratavore.store.usage import Charge
@@ -96,9 +97,9 @@ async def heard_of(house: House, session_id: str, home: str = "claude", *, at: d
 
 
 @contextmanager
-def foreign_claude(house: House, session_id: str, home: str = "claude") -> Iterator[int]:
-    """A process that nobody here started, which Claude's own registry says is in that session."""
-    child = subprocess.Popen(["sleep", "1000"])
+def foreign_claude(house: House, session_id: str, home: str = "claude", *, mark: str = "") -> Iterator[int]:
+    """A process that nobody here started, which Claude's own registry says is in that session; or that runner did."""
+    child = subprocess.Popen(["sleep", "1000"], env={**os.environ, **({MARKER: mark} if mark else {})})
     state = house.paths.state.parent / home / "sessions" / f"{child.pid}.json"
     state.parent.mkdir(parents=True, exist_ok=True)
     said = {"pid": child.pid, "sessionId": session_id, "procStart": str(start_ticks(child.pid))}
@@ -116,6 +117,7 @@ async def test_the_session_of_a_runner_is_known_before_it_runs_and_live_while_it
     assert (found.agent, found.project, found.cwd) == ("claude", "p", str(cwd(house)))
     assert (found.runners, found.is_live, found.is_foreign) == ([runner.name], True, False)
     assert (found.resumable, found.why_not) == (False, f"{runner.name} is in it now")
+    assert (found.messages, found.tokens, found.cost_usd) == (None, None, None), "nobody has read it"
     await stop(house, runner)
     ended = await session(house, runner.session_id)
     assert (ended.is_live, ended.resumable, ended.why_not) == (False, False, "nothing was said in it yet")
@@ -174,6 +176,17 @@ async def test_a_session_that_a_process_of_nobodys_is_in_is_refused_by_its_pid(h
     assert not (await session(house, FOREIGN)).is_foreign
     assert runner.session_id == FOREIGN
     assert await listed(house, foreign=True) == []
+
+
+async def test_what_an_agent_of_a_runner_starts_is_not_foreign(house: House) -> None:
+    await heard_of(house, FOREIGN)
+    runner = await launch(house)
+    with foreign_claude(house, FOREIGN, mark=runner.id) as pid:
+        found = await session(house, FOREIGN)
+        assert (found.is_foreign, found.is_live) == (False, True)
+        assert found.why_not == f"runner {runner.id} (pid {pid}) is in it now"
+        assert await listed(house, foreign=True) == []
+    assert await listed(house, foreign=True) == [FOREIGN]
 
 
 async def test_a_state_file_of_a_process_that_is_gone_keeps_nobody_out(house: House) -> None:

@@ -1,6 +1,7 @@
 """Sessions on the command line: brought in, listed, read, resumed, chosen, forked, adopted, exported."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -180,6 +181,8 @@ def test_launch_goes_on_with_the_newest_or_with_a_copy(known: Cli) -> None:
     fork = one(known.json("launch", "work", "--fork", B, "--agent", "claude"))
     assert fork["argv"][1:4] == ["--resume", B, "--fork-session"]
     assert fork["session_id"] not in (A, B)
+    [unread] = [line for line in known("sessions").stdout.splitlines() if fork["session_id"][:13] in line]
+    assert re.search(r" -  +-  +-  +no", unread), "no 0 where nobody has looked"
     launched = known.json("launch", "work", "--continue")
     newest, taken = one(launched), launched["goes_on_with"]
     assert newest["session_id"] == taken["id"] == B
