@@ -55,17 +55,16 @@ def stop(house: House, name: str) -> None:
 
 @of("claude")
 def test_claude_is_followed_over_clear_resumed_and_forked(house: House) -> None:
-    look_often(house)
     worker = house.at_prompt("worker")
     first = worker["session_id"]
     say(house, worker, "count to 7", "word-7")
     house.cli("send", "worker", "/clear")
     second = str(until(lambda: {house.said(worker).get("sessionId")} - {first, None}, "another session").pop())
-    house.wait_for("worker", lambda runner: runner["session_id"] == second)
+    until(lambda: house.show("worker")["session_id"] == second, "its hook has told of it", seconds=5)
     say(house, worker, "count to 9", "word-9")
     stop(house, "worker")
-    for each, messages in ((first, 2), (second, 2)):
-        found = until_session(house, each, messages=messages, is_live=False, resumable=True)
+    for each, title in ((first, "count to 7"), (second, "count to 9")):
+        found = until_session(house, each, messages=2, title=title, is_live=False, resumable=True)
         assert (found["runners"], found["agent"], found["project"]) == (["worker"], "claude", "demo")
         assert found["tokens"] > 0
 
