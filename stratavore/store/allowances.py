@@ -1,21 +1,18 @@
 """Budgets of accounts' own windows: how much of each is used, as their agents told last.
 
-Rule 1: a window counts until it is reset, as far as was told; one whose reset nobody told, for its length.
-Rule 2: an account's window bounds only the runners that use that account.
+Rule 1: an account's window bounds only the runners that use that account.
 """
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 from stratavore.clock import iso
 from stratavore.errors import BudgetExceeded
 from stratavore.model import BudgetPeriod
-from stratavore.store import budget_rows
+from stratavore.store import budget_rows, windows
 from stratavore.store.budget_rows import BudgetRow
 from stratavore.store.database import Rows, Tx
-
-LENGTHS = {BudgetPeriod.FIVE_HOURS: timedelta(hours=5), BudgetPeriod.SEVEN_DAYS: timedelta(days=7)}
 
 Account = tuple[str, str]
 """The kind of agent, and its account directory."""
@@ -32,9 +29,9 @@ class Allowance(NamedTuple):
 def list_allowances(rows: Rows, period: BudgetPeriod, *, now: datetime) -> list[Allowance]:
     """The windows of that length that count now."""
     found = rows.all(
-        "SELECT agent, home, used_percent, resets_at FROM account_windows WHERE name = :name"
-        " AND CASE WHEN resets_at IS NULL THEN at > :since ELSE resets_at > :now END",
-        {"name": period.value, "now": iso(now), "since": iso(now - LENGTHS[period])},
+        "SELECT w.agent, w.home, w.used_percent, w.resets_at FROM account_windows AS w"
+        f" WHERE w.name = :name AND {windows.COUNTS}",
+        {"name": period.value, **windows.moments(now)},
     )
     return [Allowance((row["agent"], row["home"]), row["used_percent"], row["resets_at"]) for row in found]
 
@@ -51,7 +48,7 @@ def open_present(tx: Tx, budget: BudgetRow, *, now: datetime) -> str:
     if period is not None:
         return str(period["starts_at"])
     resets = [each.resets_at for each in list_allowances(tx, budget.period, now=now) if each.resets_at is not None]
-    ends_at = max(resets, default=iso(now + LENGTHS[budget.period]))
+    ends_at = max(resets, default=iso(now + windows.LENGTHS[budget.period]))
     tx.execute(
         "INSERT INTO budget_periods (budget_id, starts_at, ends_at) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
         (budget.id, iso(now), ends_at),

@@ -5,13 +5,14 @@ is told once.
 Rule 2: whoever changes one tells it in the same transaction.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
 from stratavore.clock import iso
 from stratavore.model import OnExceeded
+from stratavore.store import windows
 from stratavore.store.database import Rows, Tx
 from stratavore.store.rows import load
 
@@ -122,8 +123,7 @@ _ALLOWANCE = f"""
 SELECT r.id AS runner_id, 'exceeded' AS kind, r.agent, {_NAMED}, 'percent' AS unit, w.used_percent AS used,
        b.limit_percent + COALESCE(p.extra_percent, 0) AS "limit", w.resets_at, b.on_exceeded, NULL AS model
   FROM budgets AS b
-  JOIN account_windows AS w ON w.name = b.period AND CASE WHEN w.resets_at IS NOT NULL THEN w.resets_at > :now
-       ELSE w.at > CASE b.period WHEN '5h' THEN :five_hours_ago ELSE :seven_days_ago END END
+  JOIN account_windows AS w ON w.name = b.period AND {windows.COUNTS}
   LEFT JOIN budget_periods AS p ON p.budget_id = b.id AND p.starts_at <= :now AND p.ends_at > :now
 {_OF_BUDGET}
  WHERE b.limit_percent IS NOT NULL AND b.on_exceeded <> 'warn'
@@ -143,12 +143,7 @@ SELECT r.id AS runner_id, 'turns' AS kind, r.agent, NULL AS budget_id, 'runner' 
 
 def list_excesses(rows: Rows, *, now: datetime) -> list[Excess]:
     """Why living runners should not go on, by what is booked: each budget and limit that says so, for each of them."""
-    moments = {
-        "now": iso(now),
-        "five_hours_ago": iso(now - timedelta(hours=5)),
-        "seven_days_ago": iso(now - timedelta(days=7)),
-    }
-    found = rows.all(_TURNS)
+    found, moments = rows.all(_TURNS), windows.moments(now)
     for question in (_EXCEEDED, _UNPRICED, _ALLOWANCE):
         for scope in _SCOPES:
             found += rows.all(question.replace("{scope}", scope), moments)

@@ -1,12 +1,22 @@
-"""How much of each account's allowance is used, as its agent told it last."""
+"""How much of each account's allowance is used, as its agent told it last.
+
+Rule 1: a window counts until it is reset, as far as was told; one whose reset nobody told, for its length.
+"""
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from stratavore.agents.records import Window
 from stratavore.clock import iso
+from stratavore.model import BudgetPeriod
 from stratavore.store.database import Rows, Tx
+
+LENGTHS = {BudgetPeriod.FIVE_HOURS: timedelta(hours=5), BudgetPeriod.SEVEN_DAYS: timedelta(days=7)}
+
+_SINCE = " ".join(f"WHEN '{name}' THEN :since_{name}" for name in LENGTHS)
+COUNTS = f"CASE WHEN w.resets_at IS NULL THEN w.at > CASE w.name {_SINCE} END ELSE w.resets_at > :now END"
+"""Whether the row `w` of `account_windows` counts at the moment that `moments` was asked for."""
 
 
 class AccountWindow(NamedTuple):
@@ -28,6 +38,11 @@ def note_all(tx: Tx, agent: str, home: str, windows: Iterable[Window]) -> None:
         " resets_at = excluded.resets_at, at = excluded.at WHERE excluded.at >= account_windows.at",
         [(agent, home, each.name, each.used_percent, _text(each.resets_at), iso(each.at)) for each in windows],
     )
+
+
+def moments(now: datetime) -> dict[str, str]:
+    """The parameters of `COUNTS`."""
+    return {"now": iso(now), **{f"since_{name}": iso(now - length) for name, length in LENGTHS.items()}}
 
 
 def list_windows(rows: Rows) -> list[AccountWindow]:

@@ -16,9 +16,15 @@ RESET = NOW + timedelta(hours=2)
 
 
 def tell(
-    books: Books, used: float, *, home: str = HOME, at: datetime = NOW, resets_at: datetime | None = RESET
+    books: Books,
+    used: float,
+    *,
+    home: str = HOME,
+    at: datetime = NOW,
+    resets_at: datetime | None = RESET,
+    name: str = "5h",
 ) -> None:
-    window = Window(at=at, name="5h", used_percent=used, resets_at=resets_at)
+    window = Window(at=at, name=name, used_percent=used, resets_at=resets_at)
 
     def note(tx):  # type: ignore[no-untyped-def]
         windows.note_all(tx, "codex", home, [window])
@@ -74,10 +80,19 @@ def test_an_extension_holds_for_this_window_only(books: Books, number: int) -> N
     assert refused(books, HOME, now=later) is not None
 
 
-def test_a_window_whose_reset_nobody_told_counts_for_its_length(books: Books, number: int) -> None:
-    tell(books, 85.0, resets_at=None)
-    assert refused(books, HOME, now=NOW + timedelta(hours=4, minutes=59)) is not None
-    assert refused(books, HOME, now=NOW + timedelta(hours=5)) is None
+@pytest.mark.parametrize(("window", "length"), [("5h", timedelta(hours=5)), ("7d", timedelta(days=7))])
+def test_a_window_whose_reset_nobody_told_counts_for_its_length(books: Books, window: str, length: timedelta) -> None:
+    put(books, period=window, limit_percent=80.0)
+    row = books.runner_in(State.RUNNING, agent="codex")
+    books.do(
+        lambda tx: sessions.enter(
+            tx, "codex", HOME, "s1", run_key=row.key, runner_id=row.id, project_id=1, cwd="/p", now=NOW
+        )
+    )
+    tell(books, 85.0, resets_at=None, name=window)
+    for now, counts in ((NOW + length - timedelta(minutes=1), True), (NOW + length, False)):
+        assert (refused(books, HOME, now=now) is not None) == counts
+        assert bool(blocks.list_excesses(books.rows, now=now)) == counts, "who may not begin may not go on"
 
 
 def test_only_who_uses_the_account_is_held(books: Books, number: int) -> None:
