@@ -21,7 +21,7 @@ from stratavore.agents import decoding, listing
 from stratavore.agents.claude_turns import ClaudeTurns
 from stratavore.agents.decoding import Moment, Word, decode
 from stratavore.agents.limits import resets_at
-from stratavore.agents.records import WEAK, Call, Fact, Limit, LineReader, Note, RecordFile, Tokens, Turn
+from stratavore.agents.records import FAST, WEAK, Call, Fact, Limit, LineReader, Note, RecordFile, Tokens, Turn
 from stratavore.model import Activity
 
 _SYNTHETIC = "<synthetic>"
@@ -53,6 +53,7 @@ class _Usage(msgspec.Struct):
     cache_creation_input_tokens: Tokens | None = None
     cache_read_input_tokens: Tokens | None = None
     cache_creation: _Creation | None = None
+    speed: str | None = None
 
 
 class _Message(msgspec.Struct):
@@ -184,7 +185,7 @@ class _Reader:
             key=message.id or said.request_id or _weak_key(session_id, offset, line),
             session_id=session_id,
             at=at,
-            model=message.model or "unknown",
+            model=f"{message.model or 'unknown'}{FAST if usage.speed == 'fast' else ''}",
             input_tokens=new,
             output_tokens=answered,
             cache_write_5m_tokens=written_5m,

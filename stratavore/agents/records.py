@@ -28,6 +28,10 @@ class BadLine(ValueError):
     """A line that should say something and cannot be read."""
 
 
+FAST = "[fast]"
+"""Behind the name of a model whose provider was paid to be faster: the same model for another price."""
+
+
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One call of the model's API, with what it used. `cost_usd` is the agent's own figure, if it gives one.
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from stratavore.agents.records import LARGEST_CALL, Call
+from stratavore.agents.records import FAST, LARGEST_CALL, Call
 from stratavore.clock import from_unix_ms
 
 _EVENT = "api_request"
@@ -82,7 +82,7 @@ def _call(record: _Record) -> Call | None:
         key=f"otlp:{request_id}",
         session_id=_text(said, "session.id") or "",
         at=at,
-        model=model,
+        model=f"{model}{FAST if said.get('speed') == 'fast' else ''}",
         input_tokens=new,
         output_tokens=answered,
         cache_write_5m_tokens=max(written_5m, written - written_1h),

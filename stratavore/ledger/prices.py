@@ -2,7 +2,8 @@
 
 Rule 1: a model that is not known has no price; nothing is guessed from a name that is like it.
 Rule 2: the price of a call is the one that held when it was made.
-Rule 3: what the configuration says of a model holds for every moment, and for its dated names too.
+Rule 3: a call for which its provider was paid to be faster costs a multiple, where that is known.
+Rule 4: what the configuration says of a model holds for every moment, and for its dated names too.
 """
 
 import re
@@ -12,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from stratavore.agents.records import FAST
 from stratavore.store.usage import Price
 
 _TABLE = Path(__file__).with_name("prices.toml")
@@ -54,6 +56,8 @@ class _Above(_Classes, frozen=True, kw_only=True):
 
 
 class _Row(_Classes, frozen=True, kw_only=True):
+    fast: int | None = None
+    """How many times as much a call costs for which its provider was paid to be faster; None: not known."""
     models: list[str]
     since: str = ""
     above: _Above | None = None
@@ -71,6 +75,7 @@ class _Since(NamedTuple):
     price: Price
     above_tokens: int | None
     above_price: Price
+    fast: int | None
 
 
 class Prices:
@@ -85,23 +90,37 @@ class Prices:
             above = row.above or row
             tokens = row.above.tokens if row.above else None
             for model in row.models:
-                self._known.setdefault(model, []).append(_Since(row.since, row.price(), tokens, above.price()))
+                self._known.setdefault(model, []).append(
+                    _Since(row.since, row.price(), tokens, above.price(), row.fast)
+                )
         self._configured = {model: _of(said) for model, said in (configured or {}).items()}
 
     def __call__(self, model: str, at: str, prompt_tokens: int = 0) -> Price | None:
         """What a call with a prompt of that size cost at that moment (as `clock.iso` writes it); None: not known."""
+        if model.endswith(FAST) and model not in self._configured:
+            return self._of_fast(model.removesuffix(FAST), at, prompt_tokens)
         for name in _names(model):
             if name in self._configured:
                 return self._configured[name]
-            for row in self._known.get(name, ()):
-                if row.day <= at:
-                    is_above = row.above_tokens is not None and prompt_tokens > row.above_tokens
-                    return row.above_price if is_above else row.price
+            if (row := self._row(name, at)) is not None:
+                is_above = row.above_tokens is not None and prompt_tokens > row.above_tokens
+                return row.above_price if is_above else row.price
         return None
 
     def has(self, model: str, at: str) -> bool:
         """Whether calls of that model can be priced."""
         return self(model, at) is not None
+
+    def _row(self, name: str, at: str) -> _Since | None:
+        return next((row for row in self._known.get(name, ()) if row.day <= at), None)
+
+    def _of_fast(self, model: str, at: str, prompt_tokens: int) -> Price | None:
+        """So many times what it costs else, as the table says, whoever says what that is."""
+        price = self(model, at, prompt_tokens)
+        row = next(filter(None, (self._row(name, at) for name in _names(model))), None)
+        if price is None or row is None or row.fast is None:
+            return None
+        return Price(*(each * row.fast for each in price))
 
 
 def _names(model: str) -> Iterator[str]:

@@ -89,6 +89,12 @@ def test_without_ids_the_line_itself_is_the_key_and_is_marked_as_weak() -> None:
     assert keys == [call.key for call in claude(nameless, nameless).of(Call)]
 
 
+def test_a_call_that_was_served_fast_says_so_behind_its_model() -> None:
+    (plain,) = claude(answer(message={"usage": {**USAGE, "speed": "standard"}})).of(Call)
+    (fast,) = claude(answer(message={"usage": {**USAGE, "speed": "fast"}})).of(Call)
+    assert fast.model == f"{plain.model}[fast]"
+
+
 def test_what_repeats_the_usage_of_others_is_no_call() -> None:
     result = prompt([{"type": "tool_result", "tool_use_id": "t"}], toolUseResult={"usage": USAGE, "totalTokens": 9})
     total = {"type": "cost-state", "sessionId": S, "modelUsage": {"m": {"inputTokens": 9}}}

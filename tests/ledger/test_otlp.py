@@ -116,6 +116,12 @@ async def test_a_call_that_stands_in_no_transcript_is_booked_for_its_runner(desk
     assert desk.keeper.scalar("SELECT tokens FROM runner_usage") == 15
 
 
+async def test_what_was_served_fast_says_so_behind_its_model(desk: Desk) -> None:
+    await desk.send(exported(request(1, speed="fast")))
+    [row] = desk.keeper.rows("SELECT * FROM usage")
+    assert row["model"] == "claude-opus-4-8[fast]"
+
+
 async def test_cache_writes_are_told_apart_where_the_agent_does(desk: Desk) -> None:
     told = {"cache_creation_tokens": 7, "cache_creation_5m_tokens": 3, "cache_creation_1h_tokens": 4}
     await desk.send(exported(request(1, **told)))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stratavore.agents.records import FAST
 from stratavore.config import ModelPrice
 from stratavore.ledger import prices
 from stratavore.ledger.prices import Prices
@@ -29,6 +30,23 @@ OPUS = Price(5_000_000_000, 25_000_000_000, 6_250_000_000, 10_000_000_000, 500_0
 )
 def test_a_dated_or_extended_id_costs_what_the_model_costs(model: str) -> None:
     assert Prices()(model, NOW) == OPUS
+
+
+@pytest.mark.parametrize(
+    ("model", "times"), [("claude-opus-4-8", 2), ("claude-opus-4-8-20260115", 2), ("claude-opus-4-6", 6)]
+)
+def test_what_was_served_fast_costs_a_multiple(model: str, times: int) -> None:
+    assert Prices()(f"{model}{FAST}", NOW) == Price(*(each * times for each in OPUS))
+
+
+def test_where_the_multiple_is_not_known_nobody_guesses() -> None:
+    assert Prices()(f"claude-opus-4-5{FAST}", NOW) is None
+    said = {"claude-opus-4-8": ModelPrice(input=1, output=1), f"claude-opus-4-5{FAST}": ModelPrice(input=3, output=3)}
+    configured = Prices(said)
+    doubled, own = configured(f"claude-opus-4-8{FAST}", NOW), configured(f"claude-opus-4-5{FAST}", NOW)
+    assert doubled is not None
+    assert own is not None
+    assert (doubled.input, own.input) == (2 * 10**9, 3 * 10**9)
 
 
 @pytest.mark.parametrize(

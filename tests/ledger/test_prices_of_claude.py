@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stratavore import ledger
+from stratavore.agents.records import FAST
 from stratavore.ledger.prices import Prices
 from stratavore.store.usage import cost
 from tests.agents.bench import Bench
@@ -19,6 +20,7 @@ from tests.standins.server import Standin
 pytestmark = [needs("claude"), once_more(), pytest.mark.timeout(60)]
 
 TABLE = tomllib.loads((Path(ledger.__file__).parent / "prices.toml").read_text())
+FASTER = {model for row in TABLE["price"] if "fast" in row for model in row["models"]}
 MODELS = [model for row in TABLE["price"] for model in row["models"] if model.startswith("claude-")]
 FORGOTTEN = {
     "claude-3-5-haiku", "claude-3-5-sonnet", "claude-3-7-sonnet", "claude-3-opus", "claude-opus-4", "claude-opus-4-0",
@@ -35,13 +37,24 @@ def standin() -> Iterator[Standin]:
         yield standin
 
 
-@pytest.mark.parametrize(
-    "model",
-    [pytest.param(model, marks=() if model in IN_CI else pytest.mark.long) for model in sorted({*MODELS} - FORGOTTEN)],
-)
+def models(names: set[str]) -> list[Any]:
+    """Those that are not checked in CI are behind the marker."""
+    return [pytest.param(model, marks=() if model in IN_CI else pytest.mark.long) for model in sorted(names)]
+
+
+@pytest.mark.parametrize("model", models({*MODELS} - FORGOTTEN))
 def test_claude_itself_computes_what_the_table_says(model: str, standin: Standin, tmp_path: Path) -> None:
+    costs_the_same(model, "", standin, tmp_path)
+
+
+@pytest.mark.parametrize("model", models(FASTER))
+def test_also_for_what_was_served_fast(model: str, standin: Standin, tmp_path: Path) -> None:
+    costs_the_same(model, FAST, standin, tmp_path)
+
+
+def costs_the_same(model: str, speed: str, standin: Standin, tmp_path: Path) -> None:
     done = Bench("claude", tmp_path, standin).headless(
-        prompt="count to 7", extra=("--model", model, "--output-format", "json")
+        prompt="count to 7 fast" if speed else "count to 7", extra=("--model", model, "--output-format", "json")
     )
     said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     assert [*said["modelUsage"]] == [model]
@@ -52,6 +65,6 @@ def test_claude_itself_computes_what_the_table_says(model: str, standin: Standin
         written["ephemeral_1h_input_tokens"], usage["cache_read_input_tokens"],
     )  # fmt: skip
     assert all(counts), "the stand-in bills every class"
-    price = Prices()(model, "2026-11-22T00:00:00.000Z", sum(counts))
+    price = Prices()(f"{model}{speed}", "2026-11-22T00:00:00.000Z", sum(counts))
     assert price is not None
     assert cost(counts, price) == pytest.approx(said["total_cost_usd"] * 1e9, abs=1)

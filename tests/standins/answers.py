@@ -1,7 +1,7 @@
 """What every stand-in answers: the prompt itself says it.
 
 - `say TEXT`: TEXT
-- `count to N [slowly]`: word-1 word-2 … word-N, each its own piece of the stream; slowly: with pauses
+- `count to N [slowly|fast]`: word-1 word-2 … word-N, each its own piece of the stream; slowly: with pauses
 - `run COMMAND`: asks for the agent's shell tool with COMMAND, then repeats what the tool said
 - `delegate PROMPT`: asks for the agent's tool that starts a sub-agent, with PROMPT, then repeats what that said
 - `fail with STATUS`: an API error with that HTTP status; 429 says that the allowance is used up until RESETS_AT
@@ -73,7 +73,7 @@ class Answer:
 def answer_to(prompt: str) -> Answer:
     """The answer to what the user said last."""
     prompt = prompt.strip()
-    if found := re.fullmatch(r"count to (\d+)( slowly)?", prompt):
+    if found := re.fullmatch(r"count to (\d+)( slowly| fast)?", prompt):
         return Answer(tuple(f"word-{i}" for i in range(1, int(found[1]) + 1)), slow=found[2] is not None)
     if found := re.fullmatch(r"fail with (\d{3})", prompt):
         return Answer(error_status=int(found[1]))

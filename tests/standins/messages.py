@@ -31,7 +31,7 @@ def answer(exchange: Exchange, body: JSON) -> None:
         return
     usage = usage_of(number, said, reply)
     bill = Bill(number, said, usage)
-    message = _message(number, body, usage)
+    message = _message(number, body, usage, "fast" if said.endswith(" fast") else "standard")
     if not body.get("stream"):
         message |= {"content": [_block(number, reply)], "stop_reason": _stop_reason(reply)}
         message["usage"]["output_tokens"] = usage.output
@@ -84,7 +84,7 @@ def _stream(exchange: Exchange, number: int, message: JSON, reply: Answer, usage
     event("message_stop")
 
 
-def _message(number: int, body: JSON, used: Usage) -> JSON:
+def _message(number: int, body: JSON, used: Usage, speed: str) -> JSON:
     usage = {
         "input_tokens": used.input,
         "cache_creation_input_tokens": used.cache_write_5m + used.cache_write_1h,
@@ -96,6 +96,7 @@ def _message(number: int, body: JSON, used: Usage) -> JSON:
         # The real API begins with 1 as well; only `message_delta` has the final number.
         "output_tokens": 1,
         "service_tier": "standard",
+        "speed": speed,
     }
     return {
         "id": f"msg_{number:08d}",
