@@ -185,6 +185,11 @@ class Board:
         case.limited_at, case.limit_resets_at = min(limit.at, self._now()), limit.resets_at or case.limit_resets_at
         self._open.add(runner_id)
 
+    def is_limited_for_unknown(self, runner_id: str) -> bool:
+        """Its provider refused to go on, and nobody said until when."""
+        case = self._cases.get(runner_id)
+        return case is not None and case.limited_at is not None and case.limit_resets_at is None
+
     def limit_again(self, runner_id: str, resets_at: datetime) -> None:
         """It was not told to go on: that is tried again then, unless it works."""
         if case := self._cases.get(runner_id):

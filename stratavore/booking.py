@@ -380,7 +380,7 @@ def _limit_seconds(tx: Tx, over: _Over, moment: Moment) -> float | None:
     """How long the provider of its model still refuses; None if nobody said so of this run."""
     if over.run.restart_policy is not RestartPolicy.ON_LIMIT_RESET:
         return None
-    at = over.limit_resets_at or samples.limit_of(tx, over.run.runner_id)
+    at = over.limit_resets_at or samples.limit_of(tx, over.run.runner_id, now=moment.now)
     if at is None or at < over.run.created_at:
         return None
     return max(0.0, (at - moment.now).total_seconds())

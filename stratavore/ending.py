@@ -35,6 +35,8 @@ from stratavore.terminal.render import last_line
 log = logging.getLogger(__name__)
 
 _TAIL_BYTES = 8192
+_LIMIT_BYTES = 64 << 10
+"""So far from its end the output is searched for the words of a limit; what stands before them may be long past."""
 
 
 class Ending:
@@ -155,7 +157,8 @@ class Ending:
 
     def _examined(self, record: ExitRecord) -> booking.End:
         label = Label.read(record.label)
-        tail = read_tail(self._context.paths.run_log(label.shim, record.key)) if record.output_bytes else b""
+        output = self._context.paths.run_log(label.shim, record.key)
+        tail = read_tail(output) if record.output_bytes else b""
         killed_by_kernel = record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
         good = self._is_good(label, record, tail)
         return booking.End(
@@ -164,7 +167,7 @@ class Ending:
             out_of_memory=killed_by_kernel,
             last_line=last_line(tail),
             conversation=self._conversation_of(label, tail),
-            limit_resets_at=None if good else _limit_in(label, record, tail),
+            limit_resets_at=None if good else _limit_in(label, record, output),
         )
 
     def _conversation_of(self, label: Label, tail: bytes) -> Conversation | None:
@@ -188,11 +191,14 @@ class Ending:
         return agent.succeeded(record.exit_code, tty=is_tty, output_tail=tail.decode(errors="replace"))
 
 
-def _limit_in(label: Label, record: ExitRecord, tail: bytes) -> datetime | None:
+def _limit_in(label: Label, record: ExitRecord, output: Path) -> datetime | None:
     """When the provider goes on, where what the agent printed last says so: its records may be read too late."""
     if label.columns["restart_policy"] != RestartPolicy.ON_LIMIT_RESET:
         return None
-    return resets_at(tail.decode(errors="replace"), from_unix_ms(record.ended_at))
+    ended_at = from_unix_ms(record.ended_at)
+    lines = read_tail(output, _LIMIT_BYTES).decode(errors="replace").splitlines()
+    found = (resets_at(line, ended_at) for line in reversed(lines))
+    return next(filter(None, found), None)
 
 
 def polite_steps(

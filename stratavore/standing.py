@@ -144,11 +144,14 @@ def _from_the_row(runner: Runner) -> Iterable[Evidence]:
 
 def _given_up(runner: Runner) -> str:
     """Why a runner that should run again will not: only the breaker ends one that nobody stopped."""
-    needs_a_failure = runner.restart_policy is RestartPolicy.ON_FAILURE
+    needs_a_failure = runner.restart_policy in (RestartPolicy.ON_FAILURE, RestartPolicy.ON_LIMIT_RESET)
     if (
         runner.desired is Desired.STOPPED
         or runner.restart_policy is RestartPolicy.NEVER
         or (needs_a_failure and runner.state is RunnerState.TERMINATED)
     ):
         return ""
+    waits_for_a_limit = runner.restart_policy is RestartPolicy.ON_LIMIT_RESET
+    if waits_for_a_limit and runner.limit_resets_at is None and runner.restarts < runner.max_restarts:
+        return ", and nothing says until when its provider refuses to go on, so it is not started again"
     return f", and that more often in a row than --max-restarts {runner.max_restarts} allows, so it was given up"

@@ -98,6 +98,9 @@ def _from_the_agent(context: Context, row: Supervised) -> Iterable[Evidence]:
         yield Evidence(source=source, says=says, observed_at=found.at)
     if (limit := context.activity.of(row.id).limit_resets_at) is not None:
         yield Evidence(source="limit", says=f"its provider goes on at {limit:%Y-%m-%d %H:%M:%S} UTC", observed_at=None)
+    elif context.activity.is_limited_for_unknown(row.id):
+        says = "its provider refused to go on and did not say until when: nobody tells it to continue"
+        yield Evidence(source="limit", says=says, observed_at=None)
 
 
 def _from_the_ledger(context: Context, row: Supervised) -> Iterable[Evidence]:

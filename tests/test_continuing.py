@@ -1,6 +1,8 @@
 """What was launched to go on when its provider does is told so, once; or started again, if it ended."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from stratavore.agents.agent import CONTINUE
+from stratavore.agents.records import Window
 from stratavore.clock import SystemClock, iso
 from stratavore.continuing import Continuing
+from stratavore.store import windows
 from tests.claudes import Claude, living_with_claudes
 from tests.house import House, living, quick, until
 
@@ -136,6 +140,40 @@ async def test_one_that_ended_over_it_is_started_again_at_that_moment(tmp_path: 
         assert (again.run, again.state) == (2, "failed")
         assert again.started_at is not None
         assert again.started_at >= waiting.retry_at - timedelta(seconds=0.1)
+
+
+async def test_what_was_printed_after_the_limit_does_not_hide_it(tmp_path: Path) -> None:
+    script = 'echo "Quota exceeded: reset after 30s"; seq 4000; exit 1'
+    async with living(tmp_path / "state", quick()) as house:
+        await house.project("p")
+        runner = await house.launch("p", script, restart_policy="on-limit-reset")
+        assert (await house.reaches(runner.id, "backoff")).retry_at is not None
+
+
+async def test_who_does_not_say_when_the_limit_ends_goes_by_what_is_known_of_its_account(place: House) -> None:
+    """A window that is used up says it; without one it stays ended, and is told so."""
+    one, other = await Claude.launch(place, restart_policy="on-limit-reset"), await limited_without_an_end(place)
+    told = (await place.ask("explain_runner", other.runner.id)).evidence
+    says = [piece.says for piece in told if piece.source == "limit"]
+    assert says == ["its provider refused to go on and did not say until when: nobody tells it to continue"]
+    os.kill(other.runner.pid or 0, signal.SIGKILL)
+    assert (await place.over(other.runner.id)).state == "failed"
+
+    now = datetime.now(UTC).replace(microsecond=0)
+    full = Window(at=now, name="5h", used_percent=100, resets_at=now + timedelta(hours=2))
+    home = str(place.context.rows.scalar("SELECT home FROM sessions LIMIT 1"))
+    await place.context.write(lambda tx: windows.note_all(tx, "claude", home, [full]))
+    os.kill(one.runner.pid or 0, signal.SIGKILL)
+    waiting = await place.reaches(one.runner.id, "backoff")
+    assert waiting.retry_at is not None
+    assert abs(waiting.retry_at - now - timedelta(hours=2)) < timedelta(seconds=5)
+
+
+async def limited_without_an_end(house: House) -> Claude:
+    claude = await Claude.launch(house, restart_policy="on-limit-reset")
+    await claude.hook("StopFailure", error="rate_limit", last_assistant_message="Request rejected (429)")
+    await claude.becomes("waiting_input")
+    return claude
 
 
 @pytest.mark.parametrize("script", ["exit 1", 'echo "reset after 3s"; exit 0'])

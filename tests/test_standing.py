@@ -68,6 +68,17 @@ def test_one_that_was_given_up_is_told_so(
     assert ("more often in a row than --max-restarts 3 allows, so it was given up" in told) == is_given_up
 
 
+def test_one_that_waits_for_a_limit_of_which_nobody_said_when_it_ends_is_told_so() -> None:
+    def told(**fields: Any) -> str:
+        return summary_of(a_runner(restart_policy=RestartPolicy.ON_LIMIT_RESET, end_detail="exit code 1", **fields))
+
+    assert told(state=RunnerState.FAILED).endswith(
+        "nothing says until when its provider refuses to go on, so it is not started again"
+    )
+    assert "so it was given up" in told(state=RunnerState.FAILED, restarts=3)
+    assert told(state=RunnerState.TERMINATED).endswith("(exit code 1)")
+
+
 def test_what_always_restarts_does_so_whatever_the_end() -> None:
     always = next_of(a_runner(restart_policy=RestartPolicy.ALWAYS))
     assert always == "when it ends it is started again, at most 3 times in a row"

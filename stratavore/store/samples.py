@@ -72,9 +72,17 @@ def last_seen(rows: Rows, runner_id: str) -> datetime | None:
     return None if seen_at is None else datetime.fromisoformat(seen_at)
 
 
-def limit_of(rows: Rows, runner_id: str) -> datetime | None:
-    """When the provider of its model goes on, if that refused."""
-    at = rows.scalar("SELECT limit_resets_at FROM samples WHERE runner_id = ?", (runner_id,))
+def limit_of(rows: Rows, runner_id: str, *, now: datetime) -> datetime | None:
+    """When the provider of its model goes on, if that refused: as it was told, or because a window of its account is
+    used up (the last of them, where several are)."""
+    at = rows.scalar(
+        "SELECT COALESCE((SELECT limit_resets_at FROM samples WHERE runner_id = :id), (SELECT MAX(w.resets_at)"
+        "  FROM (SELECT session FROM session_runs WHERE runner_id = :id ORDER BY from_at DESC LIMIT 1) AS e"
+        "  JOIN sessions AS s ON s.number = e.session"
+        "  JOIN account_windows AS w ON w.agent = s.agent AND w.home = s.home"
+        " WHERE w.used_percent >= 100 AND w.resets_at > :now))",
+        {"id": runner_id, "now": iso(now)},
+    )
     return None if at is None else datetime.fromisoformat(at)
 
 
