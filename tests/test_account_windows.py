@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import time
 from collections.abc import AsyncIterator
@@ -15,7 +16,8 @@ from stratavore import verdicts
 from stratavore.errors import BudgetExceeded
 from stratavore.executable import status_line_command
 from stratavore.model import Budget, Launched, Runner
-from stratavore.store import windows
+from stratavore.store import sessions, windows
+from stratavore.store.database import Tx
 from tests.house import House, living, quick, until
 
 SLEEPER = ["sh", "-c", "exec sleep 1000", "agent"]
@@ -67,6 +69,18 @@ async def records(house: House, percent: float) -> None:
     assert house.daemon.ingest is not None
     await house.daemon.ingest.catch_up()
     assert percent in known(house)
+
+
+async def holds(house: House, runner: Runner) -> None:
+    """The Codex of that runner is found to hold the rollout open, so it is known whose account it uses."""
+    home, now = os.path.realpath(house.config.agents["codex"].home), datetime.now(UTC)
+    key = str(house.context.rows.scalar("SELECT key FROM runs WHERE runner_id = ?", (runner.id,)))
+
+    def enter(tx: Tx) -> None:
+        where = runner.cwd
+        sessions.enter(tx, "codex", home, THREAD, run_key=key, runner_id=runner.id, project_id=None, cwd=where, now=now)
+
+    await house.context.write(enter)
 
 
 def known(house: House) -> list[float]:
@@ -121,6 +135,40 @@ async def test_what_codex_writes_down_of_its_account_decides_who_is_let_in(house
     await launch(house, "mine")
     await records(house, 12)
     await launch(house, "codex")
+
+
+async def test_a_codex_at_work_is_told_of_and_then_stopped_as_its_account_is_used_up(house: House) -> None:
+    """It has no hooks that could hold it."""
+    await put(house, on_exceeded="stop", warn=[80])
+    runner, other = await launch(house, "codex"), await launch(house, "mine")
+    await holds(house, runner)
+    await records(house, 55)
+    assert budget_events(house) == []
+    await records(house, 57)
+    await until(lambda: budget_events(house) == ["budget.warning"])
+    await records(house, 69)
+    assert not [name for name in house.told(runner.id) if "block" in name or "budget" in name]
+    await records(house, 70)
+    ended = await house.over(runner.id)
+    assert (ended.state, ended.end_reason) == ("terminated", "budget")
+    assert "the 5h budget of everything, 70 %" in str(ended.blocked)
+    assert budget_events(house)[-1] == "budget.exceeded"
+    assert (await house.get(other.id)).state == "running"
+
+
+async def test_a_codex_that_may_only_be_blocked_is_told_of_and_goes_on(house: House) -> None:
+    await put(house)
+    runner = await launch(house, "codex")
+    await holds(house, runner)
+    await records(house, 71)
+    await until(lambda: "runner.cannot_be_blocked" in house.told(runner.id))
+    assert (await house.get(runner.id)).state == "running"
+
+
+def budget_events(house: House) -> list[str]:
+    """The steps that were told of the budget since it was set."""
+    found = house.context.rows.tuples("SELECT type FROM events WHERE type LIKE 'budget.%' ORDER BY seq")
+    return [str(each) for (each,) in found if each != "budget.set"]
 
 
 async def test_what_was_told_outlives_the_daemon_and_is_not_read_twice(house: House) -> None:
