@@ -8,14 +8,13 @@ Rule 4: who was answered in its own dialog, or has ended, asks no longer: that i
 time asks in its own dialog alone: that is `expired`.
 """
 
-import asyncio
 import logging
 from datetime import timedelta
 
 from stratavore.activity import WAITING, Source
 from stratavore.agents import Agent, Asked, HookTold, resolve
 from stratavore.context import Asker, Context
-from stratavore.errors import Conflict, Forbidden, Invalid, StratavoreError
+from stratavore.errors import Conflict, Forbidden, Invalid
 from stratavore.lifecycle import FINAL
 from stratavore.model import Activity, Approval, Decision, Held
 from stratavore.protocol import AskApproval, DecideApproval, ListApprovals
@@ -26,7 +25,6 @@ from stratavore.store.supervision import Supervised
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
 _COMES_BACK_SECONDS = 5.0
 _LONGEST_LINE = 200
 ACTOR = "supervisor"
@@ -120,20 +118,16 @@ class Requests:
         if told.finished_tool is not None:
             self._finished.add((runner_id, told.finished_tool))
 
-    async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except StratavoreError as error:
-                log.warning("requests could not be closed yet", extra={"why": error.message})
-            except Exception:
-                log.exception("a look at the open requests failed")
-            await asyncio.sleep(_LOOK_SECONDS)
-
     async def look(self) -> None:
         """Close what is over."""
         finished, self._finished = self._finished, set()
+        try:
+            await self._close(finished)
+        except BaseException:
+            self._finished |= finished  # nobody tells it again
+            raise
+
+    async def _close(self, finished: set[tuple[str, str]]) -> None:
         over = {each.id: why for each in approvals.list_open(self._context.rows) if (why := self._why(each, finished))}
         if not over:
             return

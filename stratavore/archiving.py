@@ -76,6 +76,9 @@ class Archiving:
             except (OSError, StratavoreError) as problem:
                 log.warning("a transcript could not be copied", extra={"session": each.number, "why": str(problem)})
                 self._failed.add(each)
+            except Exception:
+                log.exception("a transcript could not be copied", extra={"session": each.number})
+                self._failed.add(each)
             else:
                 self._fresh[each.number] = time.monotonic()
         return len(due)

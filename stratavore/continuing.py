@@ -6,7 +6,6 @@ Rule 2: that it is told is committed before it is typed. Whoever dies in between
 Rule 3: what stands at a dialog, or works already, is not typed into: it is looked at again a while later.
 """
 
-import asyncio
 import logging
 import os
 from datetime import datetime, timedelta
@@ -22,7 +21,6 @@ from stratavore.store.database import Tx
 
 log = logging.getLogger(__name__)
 
-_LOOK_SECONDS = 1.0
 _AGAIN_SECONDS = 30.0
 ACTOR = "supervisor"
 
@@ -34,17 +32,6 @@ class Continuing:
         self._context = context
         self._told: dict[str, datetime] = {}
         """The limit after which each run was told last."""
-
-    async def run(self) -> None:
-        """Look, until cancelled."""
-        while True:
-            try:
-                await self.look()
-            except StratavoreError as error:
-                log.warning("nobody could be told to continue", extra={"why": error.message})
-            except Exception:
-                log.exception("a look at limits that are over failed")
-            await asyncio.sleep(_LOOK_SECONDS)
 
     async def look(self) -> None:
         """Have all continue that may."""

@@ -52,7 +52,7 @@ from stratavore.watching import Watching
 log = logging.getLogger(__name__)
 
 _FAILURES_BORNE, _FAILURE_MEMORY_SECONDS = 3, 600.0
-_HOUSEKEEPING_SECONDS = 600.0
+_LOOK_SECONDS, _HOUSEKEEPING_SECONDS = 1.0, 600.0
 _SWITCH_SECONDS = 0.0005
 """With Python's own 5 ms, one busy thread costs the loop up to 19 ms a turn."""
 
@@ -113,6 +113,13 @@ class Daemon:
         """A shim died."""
         if self.supervisor is not None:
             self.supervisor.on_gone(shim_id)
+
+    def on_end_of_work(self, task: asyncio.Future[None]) -> None:
+        """What was to go on for good has failed: only a new daemon, which the zygote starts, does it again."""
+        if task.cancelled() or (problem := task.exception()) is None or self._ended.is_set():
+            return
+        log.critical("a part of the daemon failed; starting anew", exc_info=problem)
+        self.stop(leave_mark=False, exit_code=StratavoreError.exit_code)
 
     async def wait(self, stop_mark: Path) -> None:
         """Until somebody asked for the end; then leave the mark if that was wished."""
@@ -208,7 +215,7 @@ async def build(
         supervisor = daemon.supervisor = Supervisor(context)
         ingest = daemon.ingest = Ingest(context, on_notes=context.activity.heard, on_charged=daemon.judge)
         enforcement = daemon.enforcement = Enforcement(context)
-        requests = Requests(context)
+        requests, continuing = Requests(context), Continuing(context)
         stack.push_async_callback(shims.close)
         stack.push_async_callback(supervisor.close)
         if config.ledger.otlp:
@@ -224,14 +231,15 @@ async def build(
             Sampling(context).run(),
             ingest.run(),
             Archiving(context).run(),
-            requests.run(),
-            Continuing(context).run(),
             Watching(context, on_told=[lambda runner_id, told: ingest.poke(runner_id), requests.told]).run(),
             _every(config.supervision.reconcile_interval, supervisor.reconcile),
             _whenever(daemon.recovered, supervisor.reconcile),
+            _every(_LOOK_SECONDS, requests.look),
+            _every(_LOOK_SECONDS, continuing.look),
             _every(_HOUSEKEEPING_SECONDS, lambda: keep_house(context)),
         ):
             task = asyncio.ensure_future(work)
+            task.add_done_callback(daemon.on_end_of_work)
             stack.push_async_callback(_cancel, task)
         stack.push_async_callback(daemon.imports.stop)
         server = Server(context)
@@ -272,12 +280,13 @@ async def _whenever(event: asyncio.Event, work: Callable[[], Awaitable[object]])
 
 async def _try(work: Callable[[], Awaitable[object]]) -> None:
     """A failure is logged, and the next time is another try."""
+    name = getattr(work, "__qualname__", "")
     try:
         await work()
     except StratavoreError as error:
-        log.warning("put off", extra={"work": getattr(work, "__name__", ""), "why": error.message})
+        log.warning("put off", extra={"work": name, "why": error.message})
     except Exception:
-        log.exception("regular work failed", extra={"work": getattr(work, "__name__", "")})
+        log.exception("regular work failed", extra={"work": name})
 
 
 async def _cancel(task: "asyncio.Future[Any]") -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from stratavore.approvals import ask_approval, decide_approval
+from stratavore.agents import HookTold
+from stratavore.approvals import Requests, ask_approval, decide_approval
 from stratavore.context import Asker
 from stratavore.errors import Ambiguous, Conflict, Forbidden, Invalid
 from stratavore.model import Approval
@@ -170,6 +171,20 @@ async def test_who_answered_in_the_agents_own_dialog_decided(place: House) -> No
     assert await held is None
     held = await asking(claude)
     await place.ask("stop_runners", claude.runner.id)
+    assert await held is None
+    assert {each.decision for each in await place.ask("list_approvals", all=True)} == {"elsewhere"}
+
+
+async def test_that_a_tool_has_run_is_known_until_it_is_written(place: House) -> None:
+    claude, watch = await Claude.launch(place), Requests(place.context)
+    held = await asking(claude)
+    sha256 = place.context.rows.scalar("SELECT input_sha256 FROM approvals")
+    watch.told(claude.runner.id, HookTold(finished_tool=sha256))
+    await place.wish("CREATE TRIGGER full BEFORE UPDATE ON approvals BEGIN SELECT RAISE(ABORT, 'full'); END")
+    with pytest.raises(Exception, match="full"):
+        await watch.look()
+    await place.wish("DROP TRIGGER full")
+    await watch.look()
     assert await held is None
     assert {each.decision for each in await place.ask("list_approvals", all=True)} == {"elsewhere"}
 

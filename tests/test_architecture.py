@@ -50,10 +50,9 @@ FOREIGN_SQL = {
 
 BORDERS = {
     "api": "dispatch: a bug in one request is logged, and answered as internal",
-    "approvals.py": "one look at the open requests",
+    "archiving.py": "one transcript: the others are copied",
     "cli/program.py": "main",
-    "continuing.py": "one look at the limits that are over",
-    "daemon.py": "main",
+    "daemon.py": "main; regular work: the next time is another try",
     "ledger/ingest.py": "one turn: it is tried again",
     "ledger/reading.py": "one line of an agent's file",
     "enforcement.py": "one judgement: the next is another try",

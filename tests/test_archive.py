@@ -185,6 +185,17 @@ async def test_each_end_of_a_session_of_ours_is_copied_once(house: House) -> Non
     assert (await session(house, runner.session_id)).transcript_bytes == path.stat().st_size
 
 
+async def test_one_that_nobody_can_copy_keeps_no_other_from_it(house: House) -> None:
+    odd, other = await launch(house), await launch(house)
+    for runner in (odd, other):
+        say(house, runner.session_id)
+        await stop(house, runner)
+    await house.wish("UPDATE sessions SET started_at = 'some day' WHERE id = ?", odd.session_id)  # a bug, as it were
+    archiving_ = Archiving(house.context)
+    assert (await archiving_.copy_due(), await archiving_.copy_due()) == (2, 0)
+    assert (await session(house, other.session_id)).archive_path is not None
+
+
 async def test_an_end_without_a_word_is_looked_at_once(house: House) -> None:
     runner = await launch(house)
     await stop(house, runner)
