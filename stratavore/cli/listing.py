@@ -71,9 +71,11 @@ def activity(runner: dict[str, Any]) -> str:
     return f"{runner['activity']} since {humane.ago(runner['activity_since'])}, by its {runner['activity_source']}"
 
 
-def standing(runner: dict[str, Any]) -> str:
-    """Its state, and what it does in that and why, in one line."""
+def standing(runner: dict[str, Any], asks_activity: bool = False) -> str:
+    """Its state, and what it does in that and why, in one line; if wished also that nobody tells."""
     why = _why(runner)
+    if not why and asks_activity and runner["state"] == "running":
+        why = "and nobody tells what it does"
     return f"{state(runner)}, {why}" if why else state(runner)
 
 

@@ -85,7 +85,7 @@ def _when_idle(request: dict[str, Any], grace: float | None, timeout: float | No
     for runner in listed:
         while not _is_restarted(runner, grace):
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            settle(ids([runner]), "idle,waiting,ended", _rests, timeout=left, waiting_for="idle")
+            settle(ids([runner]), "idle,waiting,ended", _rests, timeout=left, waiting_for="idle", asks_activity=True)
     return _again(listed)
 
 

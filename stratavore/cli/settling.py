@@ -28,8 +28,12 @@ _NARROW = 80
 Done = Callable[[dict[str, Any]], bool]
 
 
-def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, waiting_for: str) -> Listed:
+def settle(
+    choice: Choice, until: str, done: Done, *, timeout: float | None, waiting_for: str, asks_activity: bool = False
+) -> Listed:
     """The runners of `choice` once all are `done`; `until` is what the daemon is asked to wait for.
+
+    With `asks_activity` it is told, too, where nobody knows what a runner does.
 
     Raises:
         TimedOut: they were not within `timeout` seconds; the message counts those that are missing.
@@ -37,7 +41,7 @@ def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, wai
     """
     began = time.monotonic()
     deadline = None if timeout is None else began + timeout
-    progress = Progress(began, waiting_for)
+    progress = Progress(began, waiting_for, asks_activity)
     try:
         while True:
             room = LONGEST_WAIT_SECONDS if deadline is None else max(0.0, deadline - time.monotonic())
@@ -49,7 +53,7 @@ def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, wai
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimedOut(
                     f"after {timeout:g} s {len(missing)} of {len(listed)} runners not yet {waiting_for}: "
-                    + ", ".join(f"{runner['name']} is {standing(runner)}" for runner in missing[:_TOLD])
+                    + ", ".join(f"{runner['name']} is {standing(runner, asks_activity)}" for runner in missing[:_TOLD])
                 )
             progress.show(len(listed) - len(missing), len(listed), missing)
             if time.monotonic() - asked < 0.02:  # `until` is true already, but `done` wants more
@@ -61,16 +65,17 @@ def settle(choice: Choice, until: str, done: Done, *, timeout: float | None, wai
 class Progress:
     """One line on the terminal that counts, shown only when it takes a while and somebody looks."""
 
-    def __init__(self, began: float, what: str) -> None:
+    def __init__(self, began: float, what: str, asks_activity: bool = False) -> None:
         self.began = began
         self.what = what
+        self.asks_activity = asks_activity
         self.visible = sys.stderr.isatty()
         self._shown = False
 
     def show(self, done: int, total: int, missing: Sequence[dict[str, Any]] = ()) -> None:
         """Count; of a single one that is missing, tell what it does."""
         if self.visible and time.monotonic() - self.began > PROGRESS_AFTER_SECONDS:
-            told = f" ({missing[0]['name']} is {standing(missing[0])})" if len(missing) == 1 else ""
+            told = f" ({missing[0]['name']} is {standing(missing[0], self.asks_activity)})" if len(missing) == 1 else ""
             line = clean(f"{done} of {total} {self.what}…{told}")[: (window_width() or _NARROW) - 1]
             print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
             self._shown = True

@@ -63,7 +63,7 @@ def wait(
         return runner["state"] in wanted
 
     # Whoever ended meanwhile must be seen too, or it would be waited for in vain.
-    listed = settle(choice, f"{until},ended", is_there, timeout=timeout, waiting_for=until)
+    listed = settle(choice, f"{until},ended", is_there, timeout=timeout, waiting_for=until, asks_activity=bool(doing))
     show_runners(listed, as_json, doing=True)
 
 

@@ -42,7 +42,7 @@ def test_who_waits_longest_comes_first(live: Cli, project: str) -> None:
 def test_waiting_for_what_an_agent_does(live: Cli, project: str) -> None:
     live("launch", project, "--name", "doer", "--", "sleep", "1000")
     timed_out = live("wait", "doer", "--until", "idle", "--timeout", "0.3s", exits=9)
-    assert "not yet idle" in timed_out.stderr
+    assert "not yet idle: doer is running, and nobody tells what it does" in timed_out.stderr
     believe(live, "doer", "working", "2999-01-01T00:00:00.000Z")
     assert "ACTIVITY" in live("wait", "doer", "--until", "working,idle", "--timeout", "10s").stdout
     timed_out = live("wait", "doer", "--until", "waiting", "--timeout", "0.3s", exits=9)
