@@ -1,6 +1,7 @@
 """Copies of transcripts, which outlive the agents' own clean-up: one compressed tar file for each session.
 
-Rule 1: a copy is whole or absent: it is written beside its place, flushed, and renamed.
+Rule 1: a copy is whole or absent: it is written beside its place, flushed, and renamed; it replaces no older one, which
+goes only after the newer one was booked.
 Rule 2: nothing that an agent has is ever overwritten: what is restored is linked into its place, or not at all.
 Rule 3: only what a session's own files are is copied, opened so that no link leads elsewhere; what is restored lies
 below the account directory, and is what was copied: the checksum is compared first.
@@ -13,7 +14,7 @@ import os
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -30,7 +31,7 @@ from stratavore.writers import ERRAND
 _LEVEL = 6
 _CHUNK = 1 << 20
 _EXPORT_SECONDS = 120.0
-_UNFINISHED = ".new"
+_UNFINISHED, _FINISHED = ".new", ".zst"
 EXPORT = "export.json"
 """What an agent that keeps a database tells of one session, in its own form."""
 
@@ -54,9 +55,9 @@ class Subject(NamedTuple):
     program: Sequence[str]
 
 
-def place(directory: Path, agent: str, session_id: str) -> Path:
-    """Where the copy of a session is."""
-    return directory / f"{agent}-{session_id}.tar.zst"
+def place(directory: Path, agent: str, session_id: str, sha256: str) -> Path:
+    """Where the copy of a session is: a newer one lies beside the older, which holds until the newer is booked."""
+    return directory / f"{agent}-{session_id}.{sha256[:12]}.tar.zst"
 
 
 def store(directory: Path, subject: Subject, *, at_least: int = 0) -> Copied | None:
@@ -121,10 +122,13 @@ def remove(copy: Path) -> int:
     return 0
 
 
-def sweep(directory: Path, *, before: datetime) -> int:
-    """Remove what a crash left of copies that were begun before that moment; returns the bytes on disk that it held."""
-    begun = [path for path in directory.glob(f"*{_UNFINISHED}") if path.lstat().st_mtime < before.timestamp()]
-    return sum(map(remove, begun))
+def sweep(directory: Path, kept: Collection[str], *, before: datetime) -> int:
+    """Remove what crashes left of copies that were begun before that moment, and are not those that are kept.
+
+    Returns the bytes on disk that it held.
+    """
+    left = [path for path in directory.glob("*") if path.suffix in (_UNFINISHED, _FINISHED) and str(path) not in kept]
+    return sum(remove(path) for path in left if path.lstat().st_mtime < before.timestamp())
 
 
 def _files(subject: Subject) -> list[Path]:
@@ -142,8 +146,8 @@ def _size(paths: Sequence[Path]) -> int:
 
 def _write(directory: Path, subject: Subject, members: Sequence[tuple[Path | str, bytes | None]], size: int) -> Copied:
     directory.mkdir(mode=0o700, exist_ok=True)
-    target = place(directory, subject.agent, subject.id)
-    fd, name = tempfile.mkstemp(prefix=f"{target.name}.", suffix=_UNFINISHED, dir=directory)  # 0600, and nobody else's
+    prefix = f"{subject.agent}-{subject.id}."
+    fd, name = tempfile.mkstemp(prefix=prefix, suffix=_UNFINISHED, dir=directory)  # 0600, and nobody else's
     try:
         with open(fd, "wb") as file, zstandard.ZstdCompressor(level=_LEVEL).stream_writer(file, closefd=False) as out:
             counted = _Counted(out)
@@ -153,6 +157,7 @@ def _write(directory: Path, subject: Subject, members: Sequence[tuple[Path | str
             out.flush(zstandard.FLUSH_FRAME)
             file.flush()
             os.fsync(file.fileno())
+        target = place(directory, subject.agent, subject.id, counted.sha256.hexdigest())
         os.replace(name, target)
     except BaseException:
         os.unlink(name)

@@ -123,6 +123,8 @@ async def _copy(context: Context, row: SessionRow, *, actor: str) -> bool:
             archives.note_examined(tx, row.number, iso(row.left_at))
 
     await context.write(note)
+    if row.archive_path not in (None, str(copied.path)):
+        await asyncio.to_thread(archive.remove, Path(row.archive_path or ""))
     return True
 
 
@@ -181,8 +183,8 @@ async def _restore_if_gone(context: Context, number: int, environment: Mapping[s
 
 async def prune(context: Context) -> int:
     """Remove the copies that are older than is configured, and what crashes left of some; returns the freed bytes."""
-    now = context.clock.now()
-    freed = await asyncio.to_thread(archive.sweep, context.paths.transcripts, before=now - _LONGEST_COPY)
+    now, kept = context.clock.now(), archives.list_paths(context.rows)
+    freed = await asyncio.to_thread(archive.sweep, context.paths.transcripts, kept, before=now - _LONGEST_COPY)
     old = archives.list_old(context.rows, before=now - timedelta(seconds=context.config.transcripts.keep))
     if not old:
         return freed

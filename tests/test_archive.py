@@ -151,8 +151,8 @@ def test_what_a_crash_left_of_a_copy_is_swept(subject: Subject, tmp_path: Path) 
     cut = tmp_path / f"{copied.path.name}.cut.new"
     cut.write_bytes(b"half of it")
     now = datetime.now(UTC)
-    assert archive.sweep(tmp_path, before=now - timedelta(hours=1)) == 0
-    assert archive.sweep(tmp_path, before=now + timedelta(hours=1)) > 0
+    assert archive.sweep(tmp_path, {str(copied.path)}, before=now - timedelta(hours=1)) == 0
+    assert archive.sweep(tmp_path, {str(copied.path)}, before=now + timedelta(hours=1)) > 0
     assert not cut.exists()
     assert copied.path.exists()
 
@@ -269,6 +269,23 @@ async def test_two_who_copy_at_once_leave_one_whole_copy(house: House) -> None:
     await asyncio.gather(*[house.ask("archive_session", runner.session_id or "") for _ in range(5)])
     path.unlink()
     assert (await house.ask("read_transcript", runner.session_id or "")).turns
+
+
+async def test_a_copy_that_was_made_and_not_booked_spoils_no_older_one(house: House) -> None:
+    runner = await launch(house)
+    path = say(house, runner.session_id)
+    first = await house.ask("archive_session", runner.session_id or "")
+    path.write_text(path.read_text() * 2)
+    home = house.paths.state.parent / "claude"
+    archive.store(house.paths.transcripts, Subject("claude", first.id, home, None, {}, ("claude",)))  # then it died
+    path.unlink()
+    assert (await house.ask("read_transcript", first.id)).turns
+    path.write_text("{}\n" * 200)
+    again = await house.ask("archive_session", first.id)
+    assert again.archive_path != first.archive_path
+    assert not Path(first.archive_path).exists()
+    assert archive.sweep(house.paths.transcripts, {again.archive_path}, before=datetime.now(UTC) + timedelta(1)) > 0
+    assert [str(left) for left in house.paths.transcripts.iterdir()] == [again.archive_path]
 
 
 async def test_what_is_written_a_moment_after_the_end_is_copied_too(house: House) -> None:

@@ -56,6 +56,11 @@ def list_old(rows: Rows, *, before: datetime) -> dict[int, str]:
     return dict(found)
 
 
+def list_paths(rows: Rows) -> set[str]:
+    """Where all copies are that are known."""
+    return {str(path) for (path,) in rows.tuples("SELECT archive_path FROM sessions WHERE archive_path IS NOT NULL")}
+
+
 def forget(tx: Tx, numbers: Collection[int]) -> None:
     """Their copies are removed."""
     tx.execute(
