@@ -15,6 +15,7 @@ from stratavore.model import Desired, Runner
 from stratavore.spelling import nearest
 from stratavore.store import events, projects
 from stratavore.store.database import Row, Rows, Tx
+from stratavore.store.directories import lies_in
 from stratavore.store.rows import column, load
 from stratavore.store.supervision import Supervised
 
@@ -63,9 +64,9 @@ def list_runners(
 def list_in(rows: Rows, directory: str, *, below: bool = False) -> list[Runner]:
     """The living runners whose directory that is; or with `below` one inside it."""
     found = rows.all(
-        "SELECT * FROM public_runners WHERE alive = 1 AND (cwd = :cwd OR :below AND substr(cwd, 1, length(:cwd) + 1)"
-        " = rtrim(:cwd, '/') || '/') ORDER BY created_at, id",
-        {"cwd": directory, "below": int(below)},
+        f"SELECT * FROM public_runners WHERE alive = 1 AND {lies_in('cwd', ':cwd') if below else 'cwd = :cwd'}"
+        " ORDER BY created_at, id",
+        {"cwd": directory},
     )
     return [load(Runner, row) for row in found]
 

@@ -18,6 +18,7 @@ from stratavore.clock import iso
 from stratavore.errors import Conflict
 from stratavore.store import events
 from stratavore.store.database import Row, Rows, Tx
+from stratavore.store.directories import lies_in
 from stratavore.store.rows import column
 
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]{0,199}", re.ASCII)
@@ -260,8 +261,8 @@ def others_since(rows: Rows, since: datetime) -> dict[str, set[str]]:
 def belong_to(tx: Tx, project_id: int, path: str) -> None:
     """Conversations in that directory that are no project's are this one's, with what they used."""
     found = tx.all(
-        "UPDATE sessions SET project_id = :project WHERE project_id IS NULL AND (cwd = :path"
-        " OR substr(cwd, 1, length(rtrim(:path, '/')) + 1) = rtrim(:path, '/') || '/') RETURNING number",
+        f"UPDATE sessions SET project_id = :project WHERE project_id IS NULL AND {lies_in('cwd', ':path')}"
+        " RETURNING number",
         {"project": project_id, "path": path},
     )
     tx.execute(
@@ -376,8 +377,7 @@ def _belong_to_project(tx: Tx, row: Row) -> None:
     if row["project_id"] is None and row["cwd"] is not None:
         tx.execute(
             "UPDATE sessions SET project_id = (SELECT id FROM projects WHERE archived_at IS NULL"
-            " AND (path = :cwd OR substr(:cwd, 1, length(path) + 1) = rtrim(path, '/') || '/')"
-            " ORDER BY length(path) DESC, name LIMIT 1) WHERE number = :number",
+            f" AND {lies_in(':cwd', 'path')} ORDER BY length(path) DESC, name LIMIT 1) WHERE number = :number",
             {"cwd": row["cwd"], "number": row["number"]},
         )
 

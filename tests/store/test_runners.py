@@ -357,3 +357,10 @@ def remove(books: Books, row: Supervised) -> None:
 
 def listed(books: Books, **fields: Any) -> list[str]:
     return [runner.id for runner in runners.list_runners(books.rows, **fields)]
+
+
+def test_a_directory_has_who_is_in_it_and_if_asked_who_is_below(books: Books) -> None:
+    at, below, beside = (books.runner(cwd=cwd).id for cwd in ("/p", "/p/deep", "/pp"))
+    assert [row.id for row in runners.list_in(books.rows, "/p")] == [at]
+    assert [row.id for row in runners.list_in(books.rows, "/p", below=True)] == [at, below]
+    assert [row.id for row in runners.list_in(books.rows, "/", below=True)] == [at, below, beside]

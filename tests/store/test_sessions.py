@@ -93,6 +93,14 @@ def test_a_conversation_belongs_to_the_innermost_project_around_it(books: Books)
     assert kept(books, "three")["project_id"] is None
 
 
+def test_a_project_at_the_root_has_every_conversation_that_is_nobody_elses_whichever_came_first(books: Books) -> None:
+    book(books, note("before", cwd="/q"))
+    root = books.project("root", path="/")
+    book(books, note("after", cwd="/q"), note("of-p", cwd="/p/deep"))
+    assert [kept(books, name)["project_id"] for name in ("before", "after")] == [root, root]
+    assert kept(books, "of-p")["project_id"] != root
+
+
 def test_messages_outside_the_transcript_are_not_counted(books: Books) -> None:
     book(books, note(at=NOW, is_message=True), path=None)
     assert kept(books)["messages"] is None
