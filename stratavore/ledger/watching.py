@@ -1,7 +1,8 @@
 """Which files of agents are worth a look.
 
 Rule 1: files of a runner that was poked or whose output grew, and files that grew lately, are looked at in every turn;
-all others in every sweep. There is no inotify: it loses what happens while nobody listens.
+all others one after the other, each every few seconds; new ones are found in every sweep. There is no inotify: it
+loses what happens while nobody listens. A directory does not tell that a file in it grew.
 Rule 2: what is older than this installation, and was never read, is left to `import`.
 Rule 3: times and sizes only select; what a file holds is found out by reading it.
 
@@ -18,6 +19,9 @@ from stratavore.ledger.homes import Home, signature
 from stratavore.store.tails import Tail
 
 SWEEP_SECONDS = 30.0
+_ROUND_SECONDS = 4.0
+_ROUND_AT_ONCE = 250
+"""Files of the round that are looked at in one turn: a look at a thousand takes 5 ms."""
 _HOT_SECONDS = 3.0
 _LATELY_SECONDS = 60.0
 _LIST_SECONDS = 1.0
@@ -77,7 +81,8 @@ class Watch:
         self._files: dict[Path, Followed] = {}
         self._lately: set[Path] = set()
         self._hot: dict[str, _Hot] = {}
-        self._sweep_at = float("-inf")
+        self._sweep_at = self._round_at = float("-inf")
+        self._round: list[Path] = []
         self._listed: dict[Home, float] = {}
 
     def look(
@@ -94,6 +99,7 @@ class Watch:
         if everywhere or now >= self._sweep_at:
             self._sweep_at = now + SWEEP_SECONDS
             due |= self._sweep(homes)
+        due |= self._next_of_round(now)
         for runner in inhabitants:
             due |= self._files_of(runner, now, is_poked=runner.id in poked)
         self._forget({runner.id for runner in inhabitants})
@@ -123,6 +129,14 @@ class Watch:
         for home in homes:
             self._list(home)
         return set(self._files)
+
+    def _next_of_round(self, now: float) -> set[Path]:
+        """A part of all files; all of them in some seconds, or longer where there are thousands."""
+        if not self._round and now >= self._round_at:
+            self._round_at, self._round = now + _ROUND_SECONDS, list(self._files)
+        size = min(_ROUND_AT_ONCE, 1 + len(self._files) // 8)
+        part, self._round = self._round[-size:], self._round[:-size]
+        return set(part)
 
     def _list(self, home: Home, session_id: str | None = None) -> set[Path]:
         """Follow what is there; returns the paths."""
