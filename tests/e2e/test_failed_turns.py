@@ -10,6 +10,8 @@ REFUSED = [
     pytest.param("gemini", marks=[needs("gemini"), pytest.mark.long]),
     pytest.param("opencode", marks=[needs("opencode"), pytest.mark.long]),
 ]
+SAYS_THAT_IT_IS_DONE = {"claude": "state file", "gemini": "screen", "opencode": "records"}
+"""Gemini records no end of a turn: that it takes a prompt again stands on its screen only."""
 pytestmark = [once_more(), pytest.mark.timeout(200)]
 
 
@@ -39,4 +41,5 @@ def test_a_refused_turn_is_told_until_the_next_one_works(house: House) -> None:
     until_failed(house, "asked to fail with 400")
     house.cli("send", "worker", "count to 3")
     house.until_logged("worker", "word-3")
-    house.wait_for("worker", lambda runner: runner["activity"] in ("idle", "unknown"))
+    idle = house.wait_for("worker", lambda runner: runner["activity"] == "idle")
+    assert idle["activity_source"] == SAYS_THAT_IT_IS_DONE[house.agent]
