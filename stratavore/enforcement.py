@@ -28,7 +28,7 @@ from stratavore.store.blocks import Block, Excess, Standing
 from stratavore.store.database import Rows, Tx
 from stratavore.store.reservations import amount
 from stratavore.store.supervision import Supervised
-from stratavore.wording import local_time
+from stratavore.wording import budget_title, local_time
 
 log = logging.getLogger(__name__)
 
@@ -245,8 +245,8 @@ def _words(excess: Excess) -> str:
     """Why, and what lifts it, for a person."""
     if excess.kind == "turns":
         return f"this run was given {excess.limit:.0f} turns, and has had them."
-    whose = "everything" if excess.name is None else f"{excess.scope} {excess.name}"
-    budget = f"the {excess.period} budget of {whose}, {amount(excess.limit, excess.unit)}"
+    title = budget_title(excess.period, excess.scope, excess.name)
+    budget = f"{title}, {amount(excess.limit, excess.unit)}"
     lifted = f"`stratavore budget extend {excess.budget_id}`, typed outside of this runner, goes on now."
     when = "" if excess.resets_at is None else f" It resets at {local_time(excess.resets_at)}."
     if excess.kind == "unpriced":

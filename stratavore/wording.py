@@ -1,4 +1,4 @@
-"""Moments and money as people read them, in the terminal and inside an agent."""
+"""Moments, money and budgets as people read them, in the terminal and inside an agent."""
 
 from datetime import datetime
 
@@ -23,3 +23,13 @@ def usd(amount: float) -> str:
     if amount and amount < 0.0001:
         return "<0.0001"
     return f"{amount:,.2f}" if amount >= 1 or amount == 0 else f"{amount:.4f}"
+
+
+def bounded(scope: str, name: str | None) -> str:
+    """What a budget bounds: `project demo`; the global one has no name."""
+    return "everything" if name is None else f"{scope} {name}"
+
+
+def budget_title(period: str, scope: str, name: str | None) -> str:
+    """A budget in words: `the daily budget of project demo`."""
+    return f"the {period} budget of {bounded(scope, name)}"

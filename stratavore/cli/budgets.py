@@ -10,6 +10,7 @@ from stratavore.cli.consent import consent
 from stratavore.cli.options import json_option, yes_option
 from stratavore.cli.output import say, show_facts, show_json, show_table
 from stratavore.cli.quantities import BUDGET, PERCENT, THRESHOLDS, TOKENS, USD
+from stratavore.wording import bounded, budget_title
 
 PERIODS = ("hourly", "daily", "weekly", "monthly")
 SCOPES = ("global", "project", "runner")
@@ -138,7 +139,7 @@ def _list(as_json: bool) -> None:
 def _row(found: dict[str, Any]) -> list[str]:
     return [
         str(found["id"]),
-        _bounds(found),
+        bounded(found["scope"], found["name"]),
         found["period"],
         _used(found) + (" !" if found["exceeded"] else ""),
         _amount(found, "reserved"),
@@ -153,7 +154,7 @@ def _facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     warned = "".join(f", {share} % passed" for share in found["warned"])
     return [
         ("budget", str(found["id"])),
-        ("bounds", _bounds(found)),
+        ("bounds", bounded(found["scope"], found["name"])),
         ("period", f"{found['period']}, since {humane.local_time(found['starts_at'])}"),
         ("used", f"{_used(found)}{warned}{', exceeded' if found['exceeded'] else ''}"),
         ("reserved", "" if found["limit_percent"] is not None else _amount(found, "reserved")),
@@ -176,11 +177,7 @@ def _period(found: dict[str, Any], period: dict[str, Any]) -> list[str]:
 
 
 def _title(found: dict[str, Any]) -> str:
-    return f"the {found['period']} budget of {_bounds(found)}"
-
-
-def _bounds(found: dict[str, Any]) -> str:
-    return "everything" if found["name"] is None else f"{found['scope']} {found['name']}"
+    return budget_title(found["period"], found["scope"], found["name"])
 
 
 def _used(found: dict[str, Any]) -> str:

@@ -87,10 +87,5 @@ def refuse_used_up(rows: Rows, bounding: Sequence[BudgetRow], account: Account |
 
 
 def _refusal(budget: BudgetRow, used: Allowance, limit: float) -> BudgetExceeded:
-    when = "" if used.resets_at is None else f"it resets at {used.resets_at}, or "
-    refused = BudgetExceeded(
-        f"{budget.title} is {limit:g} % of the account's window: {used.used_percent:g} % are used",
-        remedy=f"{when}`stratavore budget extend {budget.id}` makes room now",
-    )
-    refused.budget, refused.resets_at = budget.id, used.resets_at
-    return refused
+    amounts = f"{limit:g} % of the account's window: {used.used_percent:g} % are used"
+    return budget_rows.refusal(budget, amounts, used.resets_at)

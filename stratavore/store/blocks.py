@@ -59,9 +59,9 @@ class Excess(msgspec.Struct, frozen=True):
     kind: str
     agent: str
     budget_id: int | None
-    scope: str | None
+    scope: str
     name: str | None
-    period: str | None
+    period: str
     unit: str
     used: float
     limit: float

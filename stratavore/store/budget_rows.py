@@ -13,11 +13,13 @@ from typing import Any
 import msgspec
 
 from stratavore.clock import iso
+from stratavore.errors import BudgetExceeded
 from stratavore.model import BudgetPeriod, BudgetScope, OnExceeded
 from stratavore.periods import CALENDAR, period_of, zone_called
 from stratavore.store import events, installation
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column, load
+from stratavore.wording import budget_title, local_time
 
 ACTOR = "budgets"
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -53,9 +55,8 @@ class BudgetRow(msgspec.Struct, frozen=True):
 
     @property
     def title(self) -> str:
-        """The budget in words: `the daily budget of project demo`."""
-        whose = "everything" if self.name is None else f"{self.scope} {self.name}"
-        return f"the {self.period} budget of {whose}"
+        """The budget in words."""
+        return budget_title(self.period, self.scope, self.name)
 
     def told(self) -> dict[str, Any]:
         """The budget, as events name it."""
@@ -140,6 +141,16 @@ def open_period(tx: Tx, budget: BudgetRow, at: datetime, zone: tzinfo) -> str:
         (budget.id, starts_at, ends_at),
     )
     return starts_at
+
+
+def refusal(budget: BudgetRow, amounts: str, resets_at: str | None) -> BudgetExceeded:
+    """Why a run is not granted: `amounts` is the limit in words, and what is gone of it."""
+    when = "" if resets_at is None else f"it resets at {local_time(resets_at)}, or "
+    refused = BudgetExceeded(
+        f"{budget.title} is {amounts}", remedy=f"{when}`stratavore budget extend {budget.id}` makes room now"
+    )
+    refused.budget, refused.resets_at = budget.id, resets_at
+    return refused
 
 
 def get_period(rows: Rows, budget_id: int, starts_at: str) -> Row:

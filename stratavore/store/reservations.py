@@ -15,10 +15,11 @@ from typing import NamedTuple
 from stratavore.clock import iso
 from stratavore.errors import BudgetExceeded
 from stratavore.model import BudgetPeriod
+from stratavore.store import budget_rows
 from stratavore.store.budget_rows import BudgetRow, bounds_at, open_period, period_at, zone_of
 from stratavore.store.database import Rows, Tx
 from stratavore.store.rows import column
-from stratavore.wording import local_time, usd
+from stratavore.wording import usd
 
 _PAST_RUNS = 21
 
@@ -106,12 +107,7 @@ def refusal(budget: BudgetRow, room: Room, wish: Estimate, count: int) -> Budget
         amounts += f", {amount(room.reserved, unit)} reserved"
     if room.left > 0:
         amounts += f", {amount(each * count, unit)} more are expected of {'it' if count == 1 else f'{count} runs'}"
-    when = "" if room.resets_at is None else f"it resets at {local_time(room.resets_at)}, or "
-    refused = BudgetExceeded(
-        f"{budget.title} is {amounts}", remedy=f"{when}`stratavore budget extend {budget.id}` makes room now"
-    )
-    refused.budget, refused.resets_at = budget.id, room.resets_at
-    return refused
+    return budget_rows.refusal(budget, amounts, room.resets_at)
 
 
 def check(rows: Rows, bounding: Sequence[BudgetRow], wish: Estimate, *, now: datetime, beside: str = "") -> None:

@@ -8,6 +8,7 @@ from stratavore.agents.records import Window
 from stratavore.errors import BudgetExceeded
 from stratavore.lifecycle import State
 from stratavore.store import allowances, blocks, budget_rows, budgets, sessions, windows
+from stratavore.wording import local_time
 from tests.books import ACTOR, NOW, Books
 from tests.store.test_budgets import put
 
@@ -54,6 +55,7 @@ def test_an_account_is_refused_until_its_window_is_reset(books: Books, number: i
     assert refusal is not None
     assert (refusal.budget, refusal.resets_at) == (number, "2031-05-06T09:08:09.000Z")
     assert "80.5 % are used" in refusal.message
+    assert f"it resets at {local_time('2031-05-06T09:08:09.000Z')}, or" in refusal.remedy
     assert refused(books, OTHER) is None, "another account has its own window"
     assert refused(books, HOME, now=RESET + timedelta(seconds=1)) is None
 
