@@ -1,7 +1,8 @@
 """What Claude Code records: `projects/<directory>/<session>.jsonl`, and below `<session>/` the files of its sub-agents.
 
 Rule 1: there is one line per block of an answer, each with the usage of the whole: a call is its `message.id`.
-Rule 2: `toolUseResult` repeats what a sub-agent used, and `cost-state` adds up: neither is a call.
+Rule 2: `toolUseResult` repeats what a sub-agent used, and `cost-state` adds up: neither is a call. A `cost-state` is
+written at `/clear` and at a clean end, never at a kill; a fork's begins with its parent's sum, and nothing marks it.
 Rule 3: a fork copies lines under its own `sessionId`. Where a line says `forkedFrom` it is
 believed; else nothing marks it.
 
