@@ -66,7 +66,7 @@ def test_a_subscribers_window_holds_it_as_its_status_line_tells_and_the_users_ow
     house.until_logged("worker", "word-7")
     blocked = house.wait_for("worker", lambda seen: seen["blocked"] is not None)
     house.until_status(runner, "idle")
-    house.cli("send", "worker", "count to 9")
+    house.cli("send", "worker", "count to 9", exits=10)
     house.until_on_screen("worker", "budget")
     assert blocked["blocked"] in " ".join(house.screen("worker").split())
     assert not house.heard_together("count to 9")
