@@ -14,15 +14,13 @@ from stratavore.agents import Agent, Profile, named_model
 from stratavore.clock import iso
 from stratavore.config import Config
 from stratavore.errors import BudgetExceeded, UnpricedModel
+from stratavore.money import nano
 from stratavore.store import allowances, budget_rows, reservations
 from stratavore.store.allowances import Account
 from stratavore.store.budget_rows import BudgetRow
 from stratavore.store.database import Rows, Tx
 from stratavore.store.reservations import Estimate, Grant
 from stratavore.store.usage import Prices
-
-NANO = 10**9
-"""Money is kept in billionths of a US dollar."""
 
 
 class Wish(NamedTuple):
@@ -89,11 +87,6 @@ def grant(tx: Tx, asked: Wish, *, count: int = 1, partial: bool = False, now: da
     if asked.expected is None:
         return Grant(count, ())
     return reservations.admit(tx, _counted(bounding), asked.expected, count=count, partial=partial, now=now)
-
-
-def nano(usd: float) -> int:
-    """US dollars as they are kept."""
-    return round(usd * NANO)
 
 
 def _bounding(rows: Rows, asked: Wish) -> list[BudgetRow]:

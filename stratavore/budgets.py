@@ -7,11 +7,11 @@ Rule 2: nobody inside a runner changes them, whatever the configuration allows i
 from collections.abc import Mapping
 from typing import Any
 
-from stratavore.admission import nano
 from stratavore.agents import AGENTS, NamedProfile, resolve_or_shell
 from stratavore.context import Asker, Context
 from stratavore.errors import Invalid
 from stratavore.model import Acknowledged, Budget, BudgetHistory, BudgetScope
+from stratavore.money import nano
 from stratavore.protocol import ExtendBudget, Nothing, RemoveBudget, SetBudget
 from stratavore.store import budgets, projects, runners
 from stratavore.store.database import Rows, Tx

@@ -24,6 +24,7 @@ from stratavore.environment import for_agent, masked, runner_environment
 from stratavore.errors import BudgetExceeded, Conflict, Forbidden, RunnerFailed, StorageFailed, StratavoreError
 from stratavore.failpoints import fp
 from stratavore.model import BudgetPeriod, BudgetScope, Desired, Launched, LaunchPlan, OnExceeded, Project, ShimId
+from stratavore.money import nano, usd_of
 from stratavore.projects import usable_directory
 from stratavore.protocol import Launch
 from stratavore.resuming import Conversations, Source, choose
@@ -80,7 +81,7 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
             slots_left=slots,
             budgets=budgets.list_bounding(context.rows, asked.project_id, now=context.clock.now()),
             estimate_tokens=expected.tokens,
-            estimate_usd=expected.nano_usd / admission.NANO,
+            estimate_usd=usd_of(expected.nano_usd),
             refused=None if refused is None else refused.message,
             refused_code=None if refused is None else refused.code,
             refused_remedy=None if refused is None else refused.remedy,
@@ -208,7 +209,7 @@ def _wish(
 ) -> Wish:
     if request.allow_unpriced and asker.runner is not None:
         raise Forbidden("a model without a price was allowed from inside a runner", remedy="ask from outside of it")
-    own = Estimate(request.budget_tokens or 0, admission.nano(request.budget_usd or 0))
+    own = Estimate(request.budget_tokens or 0, nano(request.budget_usd or 0))
     return admission.wish(
         context.rows,
         context.config,
@@ -241,7 +242,7 @@ def _bound_each(
             "project_id": None,
             "period": BudgetPeriod.RUN,
             **dict.fromkeys(("limit_tokens", "limit_nano_usd", "limit_percent")),
-            limit: int(figure) if limit == "limit_tokens" else admission.nano(figure),
+            limit: int(figure) if limit == "limit_tokens" else nano(figure),
             "on_exceeded": request.on_exceeded or OnExceeded.BLOCK,
         }
         for intent in intents:

@@ -14,6 +14,7 @@ from stratavore import writers
 from stratavore.agents import AGENTS, RECORDS, NamedProfile
 from stratavore.config import Config
 from stratavore.model import ModelUsage, Session
+from stratavore.money import usd_of
 from stratavore.protocol import ListSessions
 from stratavore.store import session_views
 from stratavore.store.database import Rows
@@ -208,4 +209,4 @@ def unattributed(row: SessionRow, used: Sequence[ModelUsage]) -> float | None:
     """What its agent said at its exit that it cost, in US dollars, beyond these calls; None if it said nothing."""
     if row.reported_nano_usd is None:
         return None
-    return max(0.0, row.reported_nano_usd / 1e9 - sum(each.cost_usd for each in used))
+    return max(0.0, usd_of(row.reported_nano_usd) - sum(each.cost_usd for each in used))

@@ -30,6 +30,7 @@ from stratavore.ledger.reading import Piece
 from stratavore.ledger.tail import Tails
 from stratavore.ledger.watching import Followed, Inhabitant, Watch
 from stratavore.model import ImportProgress
+from stratavore.money import nano
 from stratavore.runner_files import read_environment
 from stratavore.store import attribution, installation, samples, sessions, tails
 from stratavore.store.attribution import Ended, Entrance
@@ -294,7 +295,7 @@ class Ingest:
                 continue
             told = tell(Path(each.home), each.cwd)
             if told is not None and told.session_id == each.id:
-                found.append((each, round(told.cost_usd * 1e9)))
+                found.append((each, nano(told.cost_usd)))
         return found
 
     def _home(self, runner_id: str, agent: str) -> Home | None:

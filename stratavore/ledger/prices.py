@@ -14,10 +14,10 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from stratavore.agents.records import FAST
+from stratavore.money import nano
 from stratavore.store.usage import Price
 
 _TABLE = Path(__file__).with_name("prices.toml")
-_NANO = 10**9
 # What agents and providers hang behind the id of a model: [1m], -20260115, -2026-01-15, -latest.
 _SUFFIX = re.compile(r"(\[[a-z0-9]+\]|-20\d{6}|-20\d{2}-\d{2}-\d{2}|-latest)$")
 
@@ -48,7 +48,7 @@ class _Classes(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def price(self) -> Price:
         each = (self.input, self.output, self.cache_write_5m, self.cache_write_1h, self.cache_read)
-        return Price(*(round((self.input if usd is None else usd) * _NANO) for usd in each))
+        return Price(*(nano(self.input if usd is None else usd) for usd in each))
 
 
 class _Above(_Classes, frozen=True, kw_only=True):
@@ -134,4 +134,4 @@ def _names(model: str) -> Iterator[str]:
 def _of(said: InConfig) -> Price:
     caches = (said.cache_write_5m, said.cache_write_1h, said.cache_read)
     each = (said.input, said.output, *(usd or said.input for usd in caches))
-    return Price(*(round(usd * _NANO) for usd in each))
+    return Price(*(nano(usd) for usd in each))

@@ -15,6 +15,7 @@ from typing import Any
 from stratavore.clock import iso
 from stratavore.errors import NotFound
 from stratavore.model import Budget, BudgetHistory, BudgetPeriod, BudgetScope, OnExceeded
+from stratavore.money import usd_of
 from stratavore.store import allowances, budget_rows, events, reservations
 from stratavore.store.budget_rows import BudgetRow
 from stratavore.store.database import Row, Rows, Tx
@@ -229,7 +230,7 @@ def list_history(rows: Rows, budget_id: int | str) -> list[BudgetHistory]:
             starts_at=datetime.fromisoformat(row["starts_at"]),
             ends_at=_moment(row["ends_at"]),
             used_tokens=row["used_tokens"],
-            used_usd=row["used_nano_usd"] / 1e9,
+            used_usd=usd_of(row["used_nano_usd"]),
             exceeded_at=_moment(row["exceeded_at"]),
         )
         for row in found
@@ -252,13 +253,13 @@ def _shown(rows: Rows, budget: BudgetRow, unmetered: Collection[str], now: datet
         name=budget.name,
         period=budget.period,
         limit_tokens=int(limit) if unit == "tokens" else None,
-        limit_usd=limit / 1e9 if unit == "nano_usd" else None,
+        limit_usd=usd_of(limit) if unit == "nano_usd" else None,
         limit_percent=limit if unit == "percent" else None,
         used_tokens=period["used_tokens"],
-        used_usd=period["used_nano_usd"] / 1e9,
+        used_usd=usd_of(period["used_nano_usd"]),
         used_percent=window and window.used_percent,
         reserved_tokens=held["tokens"],
-        reserved_usd=held["nano_usd"] / 1e9,
+        reserved_usd=usd_of(held["nano_usd"]),
         starts_at=datetime.fromisoformat(period["starts_at"]),
         resets_at=_moment(period["ends_at"] if window is None else window.resets_at),
         warn=budget.warn,

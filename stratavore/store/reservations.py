@@ -15,6 +15,7 @@ from typing import NamedTuple
 from stratavore.clock import iso
 from stratavore.errors import BudgetExceeded
 from stratavore.model import BudgetPeriod
+from stratavore.money import usd_of
 from stratavore.store import budget_rows
 from stratavore.store.budget_rows import BudgetRow, bounds_at, open_period, period_at, zone_of
 from stratavore.store.database import Rows, Tx
@@ -236,7 +237,7 @@ def amount(value: float, unit: str) -> str:
         case "tokens":
             return f"{value:,.0f} tokens"
         case "nano_usd":
-            return f"{usd(value / 1e9)} USD"
+            return f"{usd(usd_of(value))} USD"
         case _:
             return f"{value:g} %"
 

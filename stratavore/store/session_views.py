@@ -8,6 +8,7 @@ import msgspec
 from stratavore.clock import iso
 from stratavore.errors import Ambiguous, NotFound
 from stratavore.model import ModelUsage
+from stratavore.money import NANO
 from stratavore.store import projects
 from stratavore.store.database import Rows
 from stratavore.store.rows import column, load
@@ -143,7 +144,7 @@ def usage_of(rows: Rows, numbers: Collection[int]) -> dict[int, list[ModelUsage]
         "SELECT session, model, COUNT(*) AS calls, SUM(input_tokens) AS input_tokens,"
         " SUM(output_tokens) AS output_tokens, SUM(cache_write_5m_tokens) AS cache_write_5m_tokens,"
         " SUM(cache_write_1h_tokens) AS cache_write_1h_tokens, SUM(cache_read_tokens) AS cache_read_tokens,"
-        " SUM(COALESCE(cost_nano_usd, 0)) / 1e9 AS cost_usd, SUM(cost_nano_usd IS NULL) AS unpriced_calls"
+        f" SUM(COALESCE(cost_nano_usd, 0)) / {NANO}.0 AS cost_usd, SUM(cost_nano_usd IS NULL) AS unpriced_calls"
         " FROM usage WHERE session IN (SELECT value FROM json_each(?)) GROUP BY session, model ORDER BY session, model",
         (column(list(numbers)),),
     ):

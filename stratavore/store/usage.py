@@ -18,6 +18,7 @@ from typing import NamedTuple, TypeGuard
 
 from stratavore.agents.records import Call
 from stratavore.clock import iso
+from stratavore.money import nano
 from stratavore.store import sessions
 from stratavore.store.database import Tx
 from stratavore.store.rows import column
@@ -232,7 +233,7 @@ class _Book:
             call.cache_write_1h_tokens,
             call.cache_read_tokens,
             None,
-            None if call.cost_usd is None else round(call.cost_usd * 1e9),
+            None if call.cost_usd is None else nano(call.cost_usd),
             call.request_id,
             self._source.value,
             self._path,

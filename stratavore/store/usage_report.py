@@ -15,6 +15,7 @@ import msgspec
 
 from stratavore.clock import iso
 from stratavore.model import Usage, UsageBy, UsageRow, UsageTotal
+from stratavore.money import usd_of
 from stratavore.store import projects
 from stratavore.store.database import Rows
 
@@ -147,4 +148,4 @@ def _without_ids(found: Sequence[tuple[str, _Sums]]) -> dict[str, _Sums]:
 def _shown(sums: _Sums) -> dict[str, Any]:
     names = [field.name for field in msgspec.structs.fields(UsageTotal)]
     values = dict(zip(names, sums, strict=True))
-    return {**values, "cost_usd": values["cost_usd"] / 1e9}
+    return {**values, "cost_usd": usd_of(values["cost_usd"])}
