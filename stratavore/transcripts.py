@@ -11,7 +11,7 @@ from typing import IO
 
 from stratavore import archive, foreign
 from stratavore.agents import RECORDS
-from stratavore.agents.records import BadLine, LineReader, RecordDatabase, RecordFile, Records, Turn
+from stratavore.agents.records import LONGEST_LINE, BadLine, LineReader, RecordDatabase, RecordFile, Records, Turn
 from stratavore.errors import NotFound
 from stratavore.model import Transcript, TranscriptTurn
 from stratavore.resumable import transcript_of
@@ -19,7 +19,6 @@ from stratavore.store.session_views import SessionRow
 
 _PART_TURNS = 500
 _PART_BYTES = 512 * 1024
-_LONGEST_LINE = 16 * 1024 * 1024
 _LONGEST_TEXT = 64 * 1024
 """Of one turn; the rest is left out, which is said."""
 
@@ -74,10 +73,10 @@ def read_lines(records: Records, which: RecordFile, file: IO[bytes], start: int)
 def _lines(file: IO[bytes], start: int) -> Iterator[tuple[bytes, int]]:
     """The whole lines from here on, without their ends, each with the place behind it."""
     at = start
-    while line := file.readline(_LONGEST_LINE):
+    while line := file.readline(LONGEST_LINE):
         at += len(line)
-        while line and not line.endswith(b"\n") and len(line) == _LONGEST_LINE:  # too long: passed over
-            rest = file.readline(_LONGEST_LINE)
+        while line and not line.endswith(b"\n") and len(line) == LONGEST_LINE:  # too long: passed over
+            rest = file.readline(LONGEST_LINE)
             at += len(rest)
             line = b"\n" if not rest or rest.endswith(b"\n") else rest
         yield line.rstrip(b"\n"), at

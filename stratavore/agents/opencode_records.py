@@ -26,11 +26,10 @@ from stratavore.agents import decoding
 from stratavore.agents.decoding import Milliseconds, Word, decode, tokens
 from stratavore.agents.limits import resets_at
 from stratavore.agents.opencode_turns import turns_in
-from stratavore.agents.records import BadLine, Call, Fact, Limit, Note, Polled, Tokens, Turn
+from stratavore.agents.records import LONGEST_LINE, BadLine, Call, Fact, Limit, Note, Polled, Tokens, Turn
 from stratavore.model import Activity
 
 _LOOK_BACK_MS = 10_000
-_LONGEST_ROW = 16 * 1024 * 1024
 _PATIENCE_SECONDS = 5.0
 _DEEPEST = 32
 _INTERRUPTED = "MessageAbortedError"
@@ -124,7 +123,7 @@ class OpenCodeRecords:
 
     def turns(self, home: Path, session_id: str) -> Iterator[Turn]:
         with _opened(self.path(home)) as database:
-            rows = [] if database is None else _ask(database, _TURNS, (session_id, _LONGEST_ROW))
+            rows = [] if database is None else _ask(database, _TURNS, (session_id, LONGEST_LINE))
         for message, part in rows:
             yield from turns_in(_bytes(message), _bytes(part))
 
@@ -158,7 +157,7 @@ class _Look:
     def _rows(self, limit: int) -> Sequence[_Row]:
         kept = self._cursor
         since, id = max((kept.last[0] - _LOOK_BACK_MS, ""), kept.floor)
-        values = {"since": since, "id": id, "longest": _LONGEST_ROW, "limit": limit + len(kept.recent)}
+        values = {"since": since, "id": id, "longest": LONGEST_LINE, "limit": limit + len(kept.recent)}
         found = _ask(self._database, _MESSAGES, values)
         return [_Row(_text(row[0]), _text(row[1]), row[2], _bytes(row[3])) for row in found if isinstance(row[2], int)]
 

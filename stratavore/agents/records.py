@@ -18,6 +18,9 @@ from stratavore.model import Activity
 LARGEST_CALL = 10**9
 """Tokens of one class in one call; what claims more is a broken line."""
 
+LONGEST_LINE = 16 * 1024 * 1024
+"""Bytes of a line, or of a row; what is longer is passed over: the sums of its file are a lower bound from then on."""
+
 Tokens = Annotated[int, msgspec.Meta(ge=0, le=LARGEST_CALL)]
 
 WEAK = "weak:"

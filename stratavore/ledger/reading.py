@@ -23,7 +23,7 @@ from stratavore.agents.records import (
     Window,
 )
 from stratavore.foreign import Refused
-from stratavore.ledger.tail import TURN_BYTES, Slice, State, Tails
+from stratavore.ledger.tail import TURN_BYTES, Slice, Tails
 from stratavore.ledger.watching import Followed
 from stratavore.store.tails import Tail
 
@@ -59,18 +59,19 @@ def read(tails: Tails, file: Followed, was: Tail, *, now: datetime) -> Piece:
         return _poll(records, file, was, now)
     assert not isinstance(records, RecordDatabase)
     try:
-        found = tails.read(file.home.path, file.path, _state(was), limit=TURN_BYTES, finish=file.is_finishing)
+        found = tails.read(file.home.path, was, limit=TURN_BYTES, finish=file.is_finishing)
     except FileNotFoundError:
         return Piece(file, was, was, is_gone=True)
     except (Refused, OSError) as refusal:  # it stays followed: else it would be found, and refused, again and again
         _tell(file, "a file of an agent is not read", refusal)
         return Piece(file, was, was)
-    file.has_rest = not found.is_more and found.state.size_seen > found.state.offset and not found.state.is_skipping
+    is_at_end = found.tail.size_seen <= found.tail.offset
+    file.has_rest = not (found.is_more or is_at_end or found.tail.is_skipping)
     return _parsed(records, file, file.record, was, found)
 
 
 def _parsed(records: Records, file: Followed, record: RecordFile, was: Tail, found: Slice) -> Piece:
-    reader = _reader(records, file, record, "" if found.is_anew else was.memory)
+    reader = _reader(records, file, record, found.tail.memory)
     facts: list[Fact] = []
     bad_lines = 0
     for offset, line in found.lines:
@@ -82,7 +83,11 @@ def _parsed(records: Records, file: Followed, record: RecordFile, was: Tail, fou
         except Exception as bug:
             bad_lines += 1
             _tell_bug(file, "a line of an agent's file was not understood", bug)
-    now = _tail(was, found.state, bad_lines, reader.memory, record.session_id)
+    now = found.tail._replace(
+        session_id=record.session_id or was.session_id,
+        bad_lines=found.tail.bad_lines + bad_lines,
+        memory=reader.memory,
+    )
     size = sum(len(line) for _, line in found.lines) or max(0, now.offset - was.offset)
     piece = _sorted(file, was, now, facts)
     return piece._replace(bytes=size, is_more=found.is_more, is_gone=found.is_gone, is_anew=found.is_anew)
@@ -122,36 +127,6 @@ def _sorted(file: Followed, was: Tail, now: Tail, facts: Sequence[Fact]) -> Piec
             case _:
                 notes.append(fact)
     return Piece(file, was, now, calls, notes, windows)
-
-
-def _state(tail: Tail) -> State:
-    return State(
-        device=tail.device,
-        inode=tail.inode,
-        head_sha256=tail.head_sha256,
-        generation=tail.generation,
-        offset=tail.offset,
-        size_seen=tail.size_seen,
-        is_skipping=bool(tail.is_skipping),
-        bad_lines=tail.bad_lines,
-        skipped_bytes=tail.skipped_bytes,
-    )
-
-
-def _tail(was: Tail, state: State, bad_lines: int, memory: str, session_id: str | None) -> Tail:
-    return was._replace(
-        session_id=session_id or was.session_id,
-        device=state.device,
-        inode=state.inode,
-        head_sha256=state.head_sha256,
-        generation=state.generation,
-        offset=state.offset,
-        size_seen=state.size_seen,
-        is_skipping=int(state.is_skipping),
-        bad_lines=state.bad_lines + bad_lines,
-        skipped_bytes=state.skipped_bytes,
-        memory=memory,
-    )
 
 
 def _tell_bug(file: Followed, what: str, bug: Exception) -> None:

@@ -5,7 +5,7 @@ Rule 2: where the file is not the one that was read before, it is read from its 
 because a call has one key for ever. It is the same one if device, inode, the beginning of its first line and the last
 bytes before the offset are; times of change decide nothing.
 Rule 3: a file that was renamed or deleted is read to its end through the descriptor that is still open.
-Rule 4: nothing is kept here that decides anything: with the state that was returned, another process goes on.
+Rule 4: nothing is kept here that decides anything: with the row that was returned, another process goes on.
 """
 
 import os
@@ -17,38 +17,16 @@ from typing import NamedTuple
 
 import msgspec
 
+from stratavore.agents.records import LONGEST_LINE
 from stratavore.foreign import open_below
+from stratavore.store.tails import Tail
 
 TURN_BYTES = 256 * 1024
 """What is read of one file before others have their turn."""
 
-LONGEST_LINE = 16 * 1024 * 1024
-"""What is longer is skipped: the file's sums are a lower bound from then on."""
-
 MOST_DESCRIPTORS = 200
 
 _MARK_BYTES = 256
-
-
-class State(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a file was read: these columns of its row in `tails`.
-
-    `offset` is behind the last consumed line end, or inside a line that is being skipped. `bad_lines` counts here what
-    began with NULs, as after a crash; who reads the lines adds those that are broken.
-    """
-
-    device: int = 0
-    inode: int = 0
-    head_sha256: str = ""
-    generation: int = 0
-    offset: int = 0
-    size_seen: int = 0
-    is_skipping: bool = False
-    bad_lines: int = 0
-    skipped_bytes: int = 0
-
-
-_FRESH = State()
 
 
 class Slice(NamedTuple):
@@ -56,7 +34,7 @@ class Slice(NamedTuple):
     lines before no longer holds. `is_more`: ask again at once. `is_gone`: the file was deleted, and read to its end."""
 
     lines: Sequence[tuple[int, bytes]]
-    state: State
+    tail: Tail
     is_anew: bool = False
     is_more: bool = False
     is_gone: bool = False
@@ -73,25 +51,26 @@ class Tails:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def read(self, root: Path, path: Path, state: State, *, limit: int = TURN_BYTES, finish: bool = False) -> Slice:
-        """The next lines of `path`, which lies below `root`. `finish`: nobody writes it any more, so its last line is
-        whole if it is a whole JSON object.
+    def read(self, root: Path, was: Tail, *, limit: int = TURN_BYTES, finish: bool = False) -> Slice:
+        """The next lines of the file of `was`, which lies below `root`. `finish`: nobody writes it any more, so its
+        last line is whole if it is a whole JSON object.
 
         Raises:
             Refused: what stands there is not to be read.
             OSError: it cannot be read; a missing file is `is_gone` instead.
         """
+        path = Path(was.path)
         there = _identity(path)
         if path not in self._open:
             if there is None:
-                return Slice((), state, is_gone=True)
+                return Slice((), was, is_gone=True)
             self._keep(path, open_below(root, path))
         self._open.move_to_end(path)
         fd = self._open[path]
         seen = os.fstat(fd)
         is_left = there != (seen.st_dev, seen.st_ino)
-        found = _next_slice(fd, seen, state, limit, finish=finish or is_left)
-        if not is_left or found.lines or found.is_more or found.state.size_seen != state.size_seen:
+        found = _next_slice(fd, seen, was, limit, finish=finish or is_left)
+        if not is_left or found.lines or found.is_more or found.tail.size_seen != was.size_seen:
             return found._replace(is_more=found.is_more or is_left)
         os.close(self._open.pop(path))
         return found._replace(is_gone=there is None, is_more=there is not None)
@@ -102,40 +81,34 @@ class Tails:
             os.close(self._open.popitem(last=False)[1])
 
 
-def _next_slice(fd: int, seen: os.stat_result, state: State, limit: int, *, finish: bool) -> Slice:
-    mark = _Mark.of(fd, state.offset)
-    is_anew = not _is_same(seen, state, mark)
+def _next_slice(fd: int, seen: os.stat_result, was: Tail, limit: int, *, finish: bool) -> Slice:
+    mark = _Mark.of(fd, was.offset)
+    is_anew = not _is_same(seen, was, mark)
     if is_anew:
-        state, mark = msgspec.structs.replace(_FRESH, generation=state.generation + 1, **_sums(state)), _Mark()
-    cutter = _Cutter(fd, seen.st_size, state, mark)
+        was, mark = was._replace(generation=was.generation + 1, offset=0, is_skipping=0, memory=""), _Mark()
+    cutter = _Cutter(fd, seen.st_size, was, mark)
     lines = cutter.lines(limit)
     if finish:
         lines += cutter.last()
-    after = State(
+    after = was._replace(
         device=seen.st_dev,
         inode=seen.st_ino,
         head_sha256=mark.digest(),
-        generation=state.generation,
         offset=cutter.offset,
         size_seen=seen.st_size,
-        is_skipping=cutter.is_skipping,
+        is_skipping=int(cutter.is_skipping),
         bad_lines=cutter.bad_lines,
         skipped_bytes=cutter.skipped_bytes,
     )
     return Slice(lines, after, is_anew=is_anew, is_more=cutter.is_more)
 
 
-def _sums(state: State) -> dict[str, int]:
-    """What adds up over everything that a path was."""
-    return {"bad_lines": state.bad_lines, "skipped_bytes": state.skipped_bytes}
-
-
-def _is_same(seen: os.stat_result, state: State, mark: "_Mark") -> bool:
+def _is_same(seen: os.stat_result, was: Tail, mark: "_Mark") -> bool:
     """Whether what was read before is the beginning of this file."""
-    if state.offset == 0:
+    if was.offset == 0:
         return True
-    is_place = (state.device, state.inode) == (seen.st_dev, seen.st_ino)
-    return is_place and mark.digest() == state.head_sha256
+    is_place = (was.device, was.inode) == (seen.st_dev, seen.st_ino)
+    return is_place and mark.digest() == was.head_sha256
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -179,7 +152,7 @@ class _Mark:
 class _Cutter:
     """Cuts one turn's bytes into lines. `offset` moves behind what was consumed."""
 
-    def __init__(self, fd: int, size: int, state: State, mark: _Mark) -> None:
+    def __init__(self, fd: int, size: int, was: Tail, mark: _Mark) -> None:
         self._fd = fd
         self._size = size
         self._mark = mark
@@ -187,11 +160,11 @@ class _Cutter:
         """What was read behind the offset, and is no line yet."""
         self._lines: list[tuple[int, bytes]] = []
         self._is_in_hole = mark.ends_in_hole
-        self.offset = state.offset
-        self.is_skipping = state.is_skipping
+        self.offset = was.offset
+        self.is_skipping = bool(was.is_skipping)
         self.is_more = False
-        self.bad_lines = state.bad_lines
-        self.skipped_bytes = state.skipped_bytes
+        self.bad_lines = was.bad_lines
+        self.skipped_bytes = was.skipped_bytes
 
     def lines(self, limit: int) -> list[tuple[int, bytes]]:
         """Whole lines; at least one, if there is one that may be read, however long it is."""

@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stratavore.agents.records import LONGEST_LINE
 from stratavore.foreign import Refused
 from stratavore.ledger import tail
-from stratavore.ledger.tail import LONGEST_LINE, Slice, State, Tails
+from stratavore.ledger.tail import Slice, Tails
+from stratavore.store.tails import Tail
 
 
 @dataclass
@@ -21,12 +22,14 @@ class Follower:
 
     path: Path
     tails: Tails = field(default_factory=Tails)
-    state: State = field(default_factory=State)
     seen: list[bytes] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.state = Tail(str(self.path), "claude", str(self.path.parent))
+
     def read(self, *, limit: int = tail.TURN_BYTES, finish: bool = False) -> Slice:
-        found = self.tails.read(self.path.parent, self.path, self.state, limit=limit, finish=finish)
-        self.state = msgspec.convert(msgspec.to_builtins(found.state), State)
+        found = self.tails.read(self.path.parent, self.state, limit=limit, finish=finish)
+        self.state = Tail(*found.tail)
         self.seen += [line for _, line in found.lines]
         return found
 
@@ -158,7 +161,7 @@ def test_an_inode_that_is_used_again_is_another_file(follower: Follower) -> None
     inode = follower.path.stat().st_ino
     follower.path.unlink()
     append(follower, b"new\ntwo and more\n")
-    follower.state = msgspec.structs.replace(follower.state, inode=follower.path.stat().st_ino)
+    follower.state = follower.state._replace(inode=follower.path.stat().st_ino)
     follower.read_all()
     assert follower.seen[2:] == [b"new", b"two and more"], inode
 
