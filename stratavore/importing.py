@@ -15,14 +15,6 @@ from stratavore.ledger import homes
 from stratavore.model import ImportProgress
 from stratavore.protocol import BeginImport, Nothing, WatchImport
 
-_MARKS = {
-    "claude": "projects",
-    "codex": "sessions/[0-9][0-9][0-9][0-9]",
-    "gemini": "tmp/*/chats",
-    "opencode": "opencode.db",
-}
-"""What lies in the account directory of each kind of agent, and in no other's."""
-
 
 async def begin_import(context: Context, asker: Asker, request: BeginImport) -> ImportProgress:
     """Begin to read what agents left; returns how far it is.
@@ -78,7 +70,7 @@ def _find(context: Context, request: BeginImport) -> list[homes.Home]:
 def _at(path: Path, kind: str | None) -> homes.Home:
     if not path.is_dir():
         raise Invalid(f"{path} is not a directory", remedy="name an agent's own, such as ~/.claude")
-    marked = [name for name, mark in _MARKS.items() if any(path.glob(mark))]
+    marked = [name for name, records in RECORDS.items() if any(path.glob(records.mark))]
     if kind is None and len(marked) != 1:
         fitting = ", ".join(marked) or "none"
         raise Invalid(f"{path} may be the directory of {fitting}", remedy=f"say --agent, one of {', '.join(RECORDS)}")

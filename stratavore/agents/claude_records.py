@@ -111,6 +111,8 @@ _blocks = msgspec.json.Decoder(str | list[_Block | str] | None)
 class ClaudeRecords:
     """`home` is CLAUDE_CONFIG_DIR, or `~/.claude`."""
 
+    mark = "projects"
+
     def list_files(self, home: Path, session_id: str | None = None) -> Iterator[RecordFile]:
         if session_id is not None and not listing.is_name(session_id):
             return

@@ -145,6 +145,8 @@ _header = msgspec.json.Decoder(_Header)
 class CodexRecords:
     """`home` is CODEX_HOME, or `~/.codex`."""
 
+    mark = "sessions/[0-9][0-9][0-9][0-9]"
+
     def __init__(self) -> None:
         self._parents: dict[Path, str | None] = {}
 

@@ -73,6 +73,8 @@ _line = msgspec.json.Decoder(_Line)
 class GeminiRecords:
     """`home` is `.gemini` in GEMINI_CLI_HOME, or in the user's home."""
 
+    mark = "tmp/*/chats"
+
     def list_files(self, home: Path, session_id: str | None = None) -> Iterator[RecordFile]:
         if session_id is not None and not listing.is_name(session_id):
             return

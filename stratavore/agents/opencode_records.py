@@ -111,6 +111,8 @@ _message = msgspec.json.Decoder(_Message)
 class OpenCodeRecords:
     """`home` is `opencode` in XDG_DATA_HOME, or in `~/.local/share`."""
 
+    mark = "opencode.db"
+
     def path(self, home: Path) -> Path:
         return home / "opencode.db"
 

@@ -140,6 +140,9 @@ class LineReader(Protocol):
 class Records(Protocol):
     """How one agent records in files of lines. `home` is its account directory."""
 
+    mark: str
+    """What lies in its account directory, and in no other agent's: a pattern for `Path.glob`."""
+
     def list_files(self, home: Path, session_id: str | None = None) -> Iterator[RecordFile]:
         """All its files, or those of one conversation, sub-agents' included; in the order of their paths."""
         ...
@@ -160,6 +163,9 @@ class Polled(NamedTuple):
 @runtime_checkable
 class RecordDatabase(Protocol):
     """How one agent records in a database of its own, which is only ever read. `home` is its account directory."""
+
+    mark: str
+    """What lies in its account directory, and in no other agent's: a pattern for `Path.glob`."""
 
     def path(self, home: Path) -> Path:
         """The database file."""

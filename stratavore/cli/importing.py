@@ -15,7 +15,8 @@ from stratavore.cli.options import UserPath, agent_option, json_option
 from stratavore.cli.output import note, say, show_json
 from stratavore.errors import StorageFailed
 
-_WHERE = ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "XDG_DATA_HOME")
+WHERE = ("HOME", "CLAUDE_CONFIG_DIR", "CODEX_HOME", "GEMINI_CLI_HOME", "XDG_DATA_HOME")
+"""What says where account directories lie."""
 _LOOK_SECONDS = 0.2
 _TELL_SECONDS = 3.0
 
@@ -32,7 +33,7 @@ def import_(agent: str | None, path: Path | None, as_json: bool) -> None:
     PATH is an agent's own directory, such as ~/.claude or CODEX_HOME; without one, all are read where the agents keep
     them. It may be repeated, and interrupted: what was read is kept, and never counted twice.
     """
-    where = {name: os.environ[name] for name in _WHERE if name in os.environ}
+    where = {name: os.environ[name] for name in WHERE if name in os.environ}
     began = change("begin_import", agent=agent, path=None if path is None else str(path), environment=where)
     try:
         ended = _with_bar(began) if sys.stderr.isatty() else _with_lines(began)
