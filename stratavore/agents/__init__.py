@@ -1,8 +1,8 @@
 """The agents: how each kind of agent CLI is started, resumed, stopped and typed to.
 
-Rule 1: one file per agent and one row of AGENTS. Nothing else of Stratavore knows an agent by its name, but for what the
-command line must know before it asks, which tests hold against AGENTS, and what only Claude has: its windows of five
-hours (`store/usage_report.py`), the calls that it exports (`ledger/otlp.py`).
+Rule 1: one file per agent and one row of AGENTS. Nothing else of Stratavore knows an agent by its name, but for what
+the command line must know before it asks, which tests hold against AGENTS, and what only Claude has: its windows of
+five hours (`store/usage_report.py`), the calls that it exports (`ledger/otlp.py`).
 Rule 2: this room is standard library and msgspec; it knows nothing of the daemon.
 """
 

@@ -1,8 +1,7 @@
 """The words that the command line lists without importing the rooms that own them."""
 
 from stratavore.agents import AGENTS
-from stratavore.cli import importing
-from stratavore.cli import ending, launch, options, runners, wait
+from stratavore.cli import ending, importing, launch, options, runners, wait
 from stratavore.model import RestartPolicy, RunnerState
 from stratavore.protocol import ENDED, states_of
 
