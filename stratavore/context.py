@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -142,8 +142,7 @@ class Imports:
     async def stop(self) -> None:
         """End it now, if it runs."""
         if self._task is not None and self._task.cancel():
-            with suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait({self._task})
 
     async def _keep(self, work: Coroutine[Any, Any, ImportProgress]) -> ImportProgress:
         try:
@@ -162,9 +161,6 @@ class Ledger(Protocol):
 
     def poke(self, runner_id: str) -> None:
         """Look at the files of that runner now."""
-
-    async def catch_up(self) -> None:
-        """Return once everything is booked that stood in the files when this was asked."""
 
     async def bring_in(
         self, found: Sequence[tuple[str, Path]], on_progress: Callable[[ImportProgress], None]

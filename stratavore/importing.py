@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from stratavore.agents import RECORDS, resolve
-from stratavore.context import Asker, Context
+from stratavore.context import Asker, Context, Imports
 from stratavore.errors import Conflict, Invalid, NotFound
 from stratavore.ledger import homes
 from stratavore.model import ImportProgress
@@ -24,11 +24,9 @@ async def begin_import(context: Context, asker: Asker, request: BeginImport) -> 
         Invalid, NotFound: the path is no account directory; there is none.
     """
     imports = context.house.imports
-    if imports.is_running:
-        raise Conflict(
-            "an import is under way already", remedy="wait for its end, or stop it with Ctrl-C where it began"
-        )
+    _refuse_a_second(imports)
     found = await asyncio.to_thread(_find, context, request)
+    _refuse_a_second(imports)  # one may have begun meanwhile
     imports.begin(context.house.ledger.bring_in(found, imports.hear))
     await imports.wait(0)
     return imports.progress
@@ -44,6 +42,13 @@ async def stop_import(context: Context, asker: Asker, request: Nothing) -> Impor
     """Stop the import, if one is under way; what was booked stays."""
     await context.house.imports.stop()
     return context.house.imports.progress
+
+
+def _refuse_a_second(imports: Imports) -> None:
+    if imports.is_running:
+        raise Conflict(
+            "an import is under way already", remedy="wait for its end, or stop it with Ctrl-C where it began"
+        )
 
 
 def _find(context: Context, request: BeginImport) -> list[homes.Home]:

@@ -1,5 +1,6 @@
 """`import`: what agents left before is read whole, counted once, and may be interrupted."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from stratavore.context import Imports
 from stratavore.errors import Conflict, Invalid, NotFound
 from stratavore.model import ImportProgress
 from tests.house import House, living, until
@@ -109,6 +111,35 @@ async def test_it_may_be_stopped_and_goes_on_from_there(house: House, tmp_path: 
     assert (done.failed, done.bytes) == (None, done.total_bytes)
     assert house.context.rows.scalar("SELECT COUNT(*) FROM sessions") == 40
     assert house.context.rows.scalar("SELECT SUM(messages) FROM sessions") == 40 * 800
+
+
+async def test_of_two_that_are_asked_for_at_once_one_begins(house: House, tmp_path: Path) -> None:
+    left_by_claude(tmp_path / "claude", A, tmp_path / "work", turns=400)
+    asked = [house.ask("begin_import", path=str(tmp_path / "claude")) for _ in range(2)]
+    first, second = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(first), type(second)} == {ImportProgress, Conflict}
+
+
+async def test_who_stops_one_and_goes_away_is_gone() -> None:
+    imports, may_end = Imports(), asyncio.Event()
+
+    async def work() -> ImportProgress:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+        raise AssertionError
+
+    imports.begin(work())
+    await imports.wait(0.01)
+    stopping = asyncio.ensure_future(imports.stop())
+    await imports.wait(0.01)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    may_end.set()
+    await imports.wait(5)
+    assert (imports.progress.is_running, imports.progress.failed) == (False, "stopped")
 
 
 async def test_a_daemon_that_ends_meanwhile_leaves_what_it_read(house: House, tmp_path: Path) -> None:
