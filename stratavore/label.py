@@ -51,7 +51,7 @@ class Label(msgspec.Struct, frozen=True):
     def of(cls, recipe: supervision.Recipe, shim: ShimId, argv: Sequence[str]) -> "Label":
         kept = (
             "agent restart_policy max_restarts tty terminal_rows terminal_columns extra_argv cwd umask prompt"
-            " session_id fork_of stop_grace_seconds max_seconds"
+            " session_id fork_of stop_grace_seconds max_seconds max_turns on_exceeded allow_unpriced"
         ).split()
         columns = {name: getattr(recipe, name) for name in kept}
         whose = (recipe.id, recipe.name, recipe.project, recipe.project_path)

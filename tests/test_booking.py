@@ -439,6 +439,15 @@ class TestAdoption:
             assert other.slots() == 1
             assert other.told(row.id) == ["runner.launched", "runner.adopted", "runner.started"]
 
+    def test_as_it_was_launched(self, books: Books) -> None:
+        """Also the limits that were set for it, and what it may do."""
+        limits: dict[str, Any] = {"max_seconds": 60.0, "max_turns": 3, "on_exceeded": "stop", "allow_unpriced": 1}
+        row = books.runner(restart_policy=RestartPolicy.ALWAYS, prompt="do it", umask=0o077, **limits)
+        launched, label = books.recipe(row.id), books.label(row)
+        self.forget(books, row)
+        books.do(lambda tx: booking.adopt(tx, label, PROCESS, MOMENT))
+        assert books.recipe(row.id) == launched
+
     def test_what_is_known_is_not_taken_in(self, books: Books) -> None:
         row = books.runner_in(State.RUNNING)
         label = books.label(row)

@@ -7,7 +7,7 @@ import msgspec
 
 from stratavore.errors import NotFound
 from stratavore.lifecycle import FINAL, State
-from stratavore.model import Desired, EndReason, RestartPolicy, ShimId
+from stratavore.model import Desired, EndReason, OnExceeded, RestartPolicy, ShimId
 from stratavore.store.database import Rows
 from stratavore.store.rows import column, load
 
@@ -89,6 +89,8 @@ class Recipe(msgspec.Struct, frozen=True):
     fork_of: str | None
     stop_grace_seconds: float
     max_seconds: float | None
+    max_turns: int | None
+    on_exceeded: OnExceeded
     allow_unpriced: bool
 
 
@@ -96,7 +98,7 @@ _RECIPE = """
 SELECT r.id, r.name, p.name AS project, r.project_id, p.path AS project_path, p.max_memory_bytes, p.max_cpu_percent,
        r.agent, r.run, r.restart_policy, r.max_restarts, r.tty, r.terminal_rows, r.terminal_columns, r.extra_argv,
        r.cwd, r.umask, r.prompt, r.prompt_taken, r.session_id, r.fork_of, r.stop_grace_seconds, r.max_seconds,
-       r.allow_unpriced
+       r.max_turns, r.on_exceeded, r.allow_unpriced
   FROM runners AS r JOIN projects AS p ON p.id = r.project_id
  WHERE r.id = ?
 """
