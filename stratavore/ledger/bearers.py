@@ -6,12 +6,15 @@ Rule 2: a bearer names one runner, and nothing else can be done with it than to 
 """
 
 import hmac
+import logging
 import os
 import secrets
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
+
+log = logging.getLogger(__name__)
 
 _MAC_CHARACTERS = 32
 _PREFIX = "Bearer "
@@ -30,7 +33,7 @@ class Bearers:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._kept = _read(path) or _Kept(0, secrets.token_hex(32))
+        self._kept = _read(path) or _made(path)
 
     @property
     def port(self) -> int:
@@ -45,6 +48,8 @@ class Bearers:
         fd = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         with open(fd, "wb") as file:
             file.write(msgspec.json.encode(self._kept))
+            file.flush()
+            os.fsync(fd)  # what lives after a power loss was given this secret: an empty file would shut it out
         beside.replace(self._path)
 
     def of_runner(self, runner_id: str) -> str:
@@ -60,6 +65,15 @@ class Bearers:
 
     def _mac(self, runner_id: str) -> str:
         return hmac.new(self._kept.secret.encode(), runner_id.encode(), sha256).hexdigest()[:_MAC_CHARACTERS]
+
+
+def _made(path: Path) -> _Kept:
+    """A new secret, with no port yet."""
+    if os.path.lexists(path):
+        log.warning(
+            "a new secret is made: what lives now cannot export until it is restarted", extra={"was": str(path)}
+        )
+    return _Kept(0, secrets.token_hex(32))
 
 
 def _read(path: Path) -> _Kept | None:

@@ -243,13 +243,15 @@ async def test_a_port_that_another_has_now_is_given_up(desk: Desk) -> None:
         assert await desk.send(exported(request(1))) == 200
 
 
-def test_a_secret_that_others_could_read_is_none(tmp_path: Path) -> None:
+def test_a_secret_that_others_could_read_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "otlp.json"
     first = Bearers(path)
     first.keep(4242)
     assert Bearers(path).of_runner("r") == first.of_runner("r")
+    assert not caplog.records
     os.chmod(path, 0o644)
     assert Bearers(path).of_runner("r") != first.of_runner("r")
+    assert "a new secret is made" in caplog.text
     assert first.of_runner("r").partition(".")[2] not in repr(vars(first))
 
 
