@@ -172,9 +172,13 @@ class Hooks(Section, frozen=True, kw_only=True):
     """What agents tell of themselves, through hooks that Stratavore gives them for its own runners."""
 
     enabled: Annotated[bool, says("Give them such hooks. Without, they are watched from outside only.")] = True
-    fail_closed: Annotated[bool, says("An agent on which there is no verdict may take no prompt and use no tool.")] = (
-        False
-    )
+    fail_closed: Annotated[
+        bool,
+        says(
+            "An agent on which there is no verdict may take no prompt and use no tool. A hook that cannot run at all"
+            " still lets it on: only the agent could refuse that."
+        ),
+    ] = False
     approval_timeout: Annotated[
         Seconds,
         says("How long `approve` and `deny` can answer a request for permission; 0: only the agent's dialog can."),
