@@ -194,6 +194,19 @@ def test_as_a_command_it_does_the_same(paths: Paths) -> None:
     assert json.loads(done.stdout) == {"decision": "block", "reason": "no"}
 
 
+def test_it_imports_next_to_nothing(paths: Paths) -> None:
+    """Noise cannot fool this: it looks at names, not at seconds."""
+
+    def loaded(*command: str) -> set[str]:
+        argv = [sys.executable, "-I", "-S", "-X", "importtime", *command]
+        done = subprocess.run(argv, input=b"{}", capture_output=True, check=True, timeout=30)
+        return {line.rpartition("|")[2].strip() for line in done.stderr.decode().splitlines()}
+
+    *_, script = hook_command()
+    bare = loaded("-c", "import os")
+    assert loaded(script, str(paths.runner("r1")), "PreToolUse") - bare <= {"fcntl", "time", "_socket"}
+
+
 def test_it_takes_hardly_longer_than_python_takes_to_begin(paths: Paths) -> None:
     """The bound is wide, for a busy machine; benchmarks/ has the numbers."""
 
