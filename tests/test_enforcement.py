@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from stratavore import verdicts
+from stratavore.clock import SystemClock
 from stratavore.enforcement import Enforcement
 from stratavore.errors import BudgetExceeded, Corrupt, UnpricedModel
 from stratavore.model import Budget, Desired, EndReason, Launched, Runner
@@ -22,6 +23,13 @@ AGENTS = {
     "plain": {"agent": "codex", "argv": SLEEPER},
     "named": {"agent": "claude", "argv": SLEEPER, "model": "nobody-knows-1"},
 }
+
+
+class AfterTheGrace(SystemClock):
+    """The clock by which a grace of five minutes is over."""
+
+    def boottime(self) -> float:
+        return super().boottime() + 301
 
 
 def config(**budgets_section: Any) -> Any:
@@ -133,16 +141,18 @@ async def test_where_stop_was_said_a_run_is_ended_a_grace_later(tmp_path: Path, 
 
 
 async def test_an_extension_in_the_grace_saves_it(tmp_path: Path) -> None:
-    async with living(tmp_path / "state", config(stop_grace=2.0)) as house:
+    async with living(tmp_path / "state", config(stop_grace=300.0)) as house:
         await house.project("p")
-        runner = await launch(house)
-        budget = await put(house, on_exceeded="stop")
-        await use(house, runner, 1000)
-        await blocked(house, runner)
+        saved, other = await launch(house), await launch(house)
+        budget, _ = [await put(house, scope="runner", name=each.name, on_exceeded="stop") for each in (saved, other)]
+        for each in (saved, other):
+            await use(house, each, 1000)
+            await blocked(house, each)
         await house.ask("extend_budget", str(budget.id), tokens=500)
-        await free(house, runner)
-        await asyncio.sleep(2.2)  # the grace that must not be carried out
-        assert (await house.get(runner.id)).state == "running"
+        await until(lambda: verdicts.read(house.paths, saved.id) is None)
+        await Enforcement(house.context._replace(clock=AfterTheGrace())).judge()
+        assert "runner.held_to_budget" in house.told(other.id)
+        assert (await house.get(saved.id)).desired is Desired.RUNNING
 
 
 async def test_a_warning_holds_nobody(tmp_path: Path) -> None:
