@@ -60,26 +60,25 @@ def told(event: str, text: bytes, at: datetime, *, is_blocked: bool) -> HookTold
         return HookTold(windows=claude_status_line.windows(text, at))
     said = _read(text)
     finished = fingerprint(said.tool_name, said.tool_input) if event in _FINISHED else None
-    common: Mapping[str, Any] = {"session_id": said.session_id, "finished_tool": finished}
     if event == _DIALOG:
-        return HookTold(activity=Activity.WAITING_PERMISSION, said=_wish(said), **common)
+        return HookTold(activity=Activity.WAITING_PERMISSION, said=_wish(said), finished_tool=finished)
     if said.agent_id:
-        return HookTold(**common)
+        return HookTold(finished_tool=finished)
     if event == "SessionStart":
-        return HookTold(entered=said.session_id, **common)
+        return HookTold(entered=said.session_id, finished_tool=finished)
     if is_blocked:
-        return HookTold(activity=Activity.IDLE, said=f"{event}, blocked", **common)
+        return HookTold(activity=Activity.IDLE, said=f"{event}, blocked", finished_tool=finished)
     if event in _WORKING:
         word = f"{event} {said.tool_name}".rstrip()
-        return HookTold(activity=Activity.WORKING, said=word, took_prompt=event == "UserPromptSubmit", **common)
+        return HookTold(activity=Activity.WORKING, said=word, finished_tool=finished)
     if event == "Stop":
-        return HookTold(activity=Activity.IDLE, said=event, **common)
+        return HookTold(activity=Activity.IDLE, said=event, finished_tool=finished)
     if event == "StopFailure":
         why = decoding.title(said.last_assistant_message) or f"{event} {said.error}".rstrip()
-        return HookTold(activity=Activity.WAITING_INPUT, said=why, limit=_limit(said, at), **common)
+        return HookTold(activity=Activity.WAITING_INPUT, said=why, limit=_limit(said, at), finished_tool=finished)
     if event == "Notification":
-        return HookTold(activity=_NOTIFIED.get(said.notification_type), said=said.message, **common)
-    return HookTold(**common)
+        return HookTold(activity=_NOTIFIED.get(said.notification_type), said=said.message, finished_tool=finished)
+    return HookTold(finished_tool=finished)
 
 
 def asked(text: bytes) -> Asked | None:

@@ -45,17 +45,15 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HookTold(msgspec.Struct, frozen=True, kw_only=True):
-    """What one call of a hook tells; None and False where it tells nothing.
+    """What one call of a hook tells; None where it tells nothing.
 
     `finished_tool` names a call of a tool that needs no permission any more, as `fingerprint` does it.
     """
 
     activity: Activity | None = None
     said: str = ""
-    session_id: str | None = None
     entered: str | None = None
     """The conversation in which the agent is from now on."""
-    took_prompt: bool = False
     limit: Limited | None = None
     finished_tool: str | None = None
     windows: tuple[Window, ...] = ()
