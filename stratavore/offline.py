@@ -137,8 +137,7 @@ def _disk_use(paths: Paths, rows: Rows, asked: _Asked) -> DiskUse:
 
 
 def _list_sessions(paths: Paths, rows: Rows, asked: _Asked) -> list[Session]:
-    found = resumable.find(rows, asked.request)
-    return resumable.show(rows, found, resumable.examine(found, Config()), asked.request)
+    return resumable.list_all(rows, Config(), asked.request)
 
 
 def _get_session(paths: Paths, rows: Rows, asked: _Asked) -> Session:

@@ -6,7 +6,7 @@ Rule 2: nothing is written here.
 
 import os
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,8 @@ from stratavore.store.session_views import SessionRow
 
 Living = Mapping[tuple[str, str], Sequence[int]]
 """The processes that are in each conversation, by kind of agent and id."""
+
+_PAGE = 500
 
 
 class Standing(NamedTuple):
@@ -62,29 +64,19 @@ def other_writer(agent: str, home: str, session_id: str, *, runner_id: str) -> s
     return _name(agent, others[0]) if others else None
 
 
-def find(rows: Rows, request: ListSessions, *, kind: str | None = None) -> list[SessionRow]:
-    """The rows that the request is about; `kind` is that of the agent it names."""
-    return session_views.list_rows(
-        rows,
-        project=request.project,
-        agent=kind or request.agent,
-        since=request.since,
-        foreign=True if request.foreign else None,
-        limit=request.limit,
-        offset=request.offset,
-    )
-
-
-def show(
-    rows: Rows, found: Sequence[SessionRow], standings: Mapping[int, Standing], request: ListSessions
+def list_all(
+    rows: Rows, config: Config, request: ListSessions, *, kind: str | None = None, path: str | None = None
 ) -> list[Session]:
-    """Those in which something was said, or that live; or only those that can be resumed now, or are not ours."""
-    shown = [row for row in found if was_begun(row, standings[row.number])]
-    if request.resumable:
-        shown = [row for row in shown if standings[row.number].why_not is None]
-    if request.foreign:
-        shown = [row for row in shown if not standings[row.number].is_of_runner]
-    return list_sessions(rows, shown, standings)
+    """Those in which something was said, or that live, the newest first; or only those that can be resumed now, or are
+    not ours. `kind` is that of the agent that the request names. Reads files and processes: call it beside the loop."""
+    shown, standings, last = list[SessionRow](), dict[int, Standing](), request.offset + request.limit
+    for page in _pages(rows, request, kind):
+        known = examine(page, config, path)
+        standings |= known
+        shown += [row for row in page if _is_wanted(row, known[row.number], request)]
+        if len(shown) >= last:
+            break
+    return list_sessions(rows, shown[request.offset : last], standings)
 
 
 def list_sessions(rows: Rows, found: Sequence[SessionRow], standings: Mapping[int, Standing]) -> list[Session]:
@@ -92,6 +84,30 @@ def list_sessions(rows: Rows, found: Sequence[SessionRow], standings: Mapping[in
     numbers = [row.number for row in found]
     used, names = session_views.usage_of(rows, numbers), session_views.runners_of(rows, numbers)
     return [_session(row, standings[row.number], used.get(row.number, []), names.get(row.number, [])) for row in found]
+
+
+def _pages(rows: Rows, request: ListSessions, kind: str | None) -> Iterator[list[SessionRow]]:
+    """The rows that the request is about, a part at a time: whether they are shown is found out outside of them."""
+    offset = 0
+    while page := session_views.list_rows(
+        rows,
+        project=request.project,
+        agent=kind or request.agent,
+        since=request.since,
+        foreign=True if request.foreign else None,
+        limit=_PAGE,
+        offset=offset,
+    ):
+        yield page
+        offset += len(page)
+
+
+def _is_wanted(row: SessionRow, standing: Standing, request: ListSessions) -> bool:
+    return (
+        was_begun(row, standing)
+        and not (request.resumable and standing.why_not is not None)
+        and not (request.foreign and standing.is_of_runner)
+    )
 
 
 def was_begun(row: SessionRow, standing: Standing) -> bool:
@@ -110,6 +126,8 @@ def _examine(row: SessionRow, living: Living, config: Config, path: str | None) 
 
 def transcript_of(row: SessionRow) -> Path | None:
     """The file that holds the conversation, where the agent keeps it; None if it has gone."""
+    if row.transcript_path is not None and os.path.isfile(row.transcript_path):
+        return Path(row.transcript_path)  # to look through everything an agent keeps takes milliseconds for each
     agent = AGENTS.get(row.agent)
     return None if agent is None else agent.transcript(Path(row.home), row.id)
 

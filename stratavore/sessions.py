@@ -14,9 +14,9 @@ from stratavore.store import session_views
 async def list_sessions(context: Context, asker: Asker, request: ListSessions) -> list[Session]:
     """Conversations, the newest first; of those that no runner ever spoke in, only the living."""
     kind = None if request.agent is None else resolve(request.agent, context.config.agents)[0].name
-    found = resumable.find(context.rows, request, kind=kind)
-    standings = await asyncio.to_thread(resumable.examine, found, context.config)
-    return resumable.show(context.rows, found, standings, request)
+    return await asyncio.to_thread(
+        lambda: resumable.list_all(context.database.reader(), context.config, request, kind=kind)
+    )
 
 
 async def get_session(context: Context, asker: Asker, request: Nothing, session: str) -> Session:

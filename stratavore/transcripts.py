@@ -19,6 +19,8 @@ from stratavore.store.session_views import SessionRow
 
 _PART_TURNS = 500
 _PART_BYTES = 512 * 1024
+_COPY_TURNS, _COPY_BYTES = 20_000, 8 * 1024 * 1024
+"""Of a copy, which is unpacked and checked again for each part."""
 _LONGEST_TEXT = 64 * 1024
 """Of one turn; the rest is left out, which is said."""
 
@@ -51,23 +53,30 @@ def _read_copy(row: SessionRow, start: int) -> Transcript:
     records, path = RECORDS[row.agent], Path(row.archive_path)
     with archive.opened_transcript(path, row.archive_sha256, row.id) as file:
         if not isinstance(records, RecordDatabase):
-            return read_lines(records, RecordFile(path, row.id), file, start)
+            return read_lines(records, RecordFile(path, row.id), file, start, turns=_COPY_TURNS, size=_COPY_BYTES)
     raise NotFound(
         f"the copy of session {row.id} is in {row.agent}'s own form",
         remedy=f"`stratavore sessions export {row.id}` shows it, `stratavore resume {row.id}` puts it back",
     )
 
 
-def read_lines(records: Records, which: RecordFile, file: IO[bytes], start: int) -> Transcript:
-    """The part of a file of lines that begins at the byte `start`."""
+def read_lines(
+    records: Records,
+    which: RecordFile,
+    file: IO[bytes],
+    start: int,
+    *,
+    turns: int = _PART_TURNS,
+    size: int = _PART_BYTES,
+) -> Transcript:
+    """The part of a file of lines that begins at the byte `start`: so many turns, or so many bytes of lines."""
     file.seek(start)
-    reader, turns, at = records.reader(which), list[TranscriptTurn](), start
-    for line, end in _lines(file, start):
-        turns += _turns(reader, line)
-        at = end
-        if len(turns) >= _PART_TURNS or at - start >= _PART_BYTES:
-            return Transcript(turns=turns, next=str(at))
-    return Transcript(turns=turns, next=None)
+    reader, found = records.reader(which), list[TranscriptTurn]()
+    for line, at in _lines(file, start):
+        found += _turns(reader, line)
+        if len(found) >= turns or at - start >= size:
+            return Transcript(turns=found, next=str(at))
+    return Transcript(turns=found, next=None)
 
 
 def _lines(file: IO[bytes], start: int) -> Iterator[tuple[bytes, int]]:

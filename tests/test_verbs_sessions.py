@@ -124,6 +124,17 @@ async def test_the_session_of_a_runner_is_known_before_it_runs_and_live_while_it
     assert ended.ended_at is not None
 
 
+async def test_many_in_which_nothing_was_said_hide_none_in_which_something_was(house: House) -> None:
+    many = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200)"
+    await house.wish(
+        f"{many} INSERT INTO sessions (agent, id, home, is_foreign, started_at, messages)"
+        " SELECT 'claude', 's' || printf('%04d', i), '/nowhere', 0, '2031-01-01T00:00:00.000Z',"
+        " CASE WHEN i % 400 = 0 THEN 1 END FROM n"
+    )
+    assert await listed(house) == ["s1200", "s0800", "s0400"]
+    assert await listed(house, limit=1, offset=1) == ["s0800"]
+
+
 async def test_what_was_never_spoken_in_is_not_listed_once_it_is_over(house: House) -> None:
     runner = await launch(house)
     assert await listed(house) == [runner.session_id]

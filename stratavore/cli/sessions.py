@@ -18,6 +18,7 @@ from stratavore.cli.sanitise import clean_lines
 from stratavore.errors import Invalid
 
 HEADS = ("ID", "AGENT", "PROJECT", "LAST", "MESSAGES", "TOKENS", "COST", "RESUMABLE", "TITLE")
+_MOST = 10_000
 _SHOWN_ID = 13
 """Letters of an id in a list: those of ids that begin with the time differ only behind the eighth."""
 
@@ -44,7 +45,9 @@ def sessions(
         return
     asked: dict[str, Any] = {"project": project, "agent": agent, "since": since}
     asked |= {"resumable": resumable, "foreign": foreign}
-    found = read("list_sessions", **asked)
+    found = read("list_sessions", **asked, limit=_MOST)
+    if len(found) == _MOST:
+        note(f"only the newest {_MOST} are shown")
     if as_json:
         show_json(found)
     elif found:
