@@ -32,8 +32,9 @@ from stratavore.ledger.watching import Followed, Inhabitant, Watch
 from stratavore.model import ImportProgress
 from stratavore.money import nano
 from stratavore.runner_files import read_environment
-from stratavore.store import attribution, installation, samples, sessions, tails
-from stratavore.store.attribution import Ended, Entrance
+from stratavore.store import attribution, installation, reported, samples, sessions, tails
+from stratavore.store.attribution import Entrance
+from stratavore.store.reported import Ended
 from stratavore.store.tails import Tail
 
 log = logging.getLogger(__name__)
@@ -192,7 +193,7 @@ class Ingest:
         """What agents said at their exits, once everything before it is booked."""
         reports, self._reports = self._reports, []
         for ended, nano_usd in reports:
-            await self._context.database.write(partial(attribution.report, ended=ended, nano_usd=nano_usd))
+            await self._context.database.write(partial(reported.keep, ended=ended, nano_usd=nano_usd))
 
     def _next(self) -> list[Followed]:
         """Whose turn it is."""
@@ -287,7 +288,7 @@ class Ingest:
         """What agents said of their costs that have just ended, each asked once; some write that down a little late."""
         now, known, found = self._context.clock.now(), self._asked_at_exit, list[tuple[Ended, int]]()
         since, until = now - timedelta(seconds=_EXIT_MEMORY_SECONDS), now - timedelta(seconds=_WHO_LIVES_SECONDS)
-        ended = attribution.list_ended(self._context.database.reader(), since=since, until=until)
+        ended = reported.list_ended(self._context.database.reader(), since=since, until=until)
         self._asked_at_exit = {(each.session, each.run_key, each.until_at) for each in ended}
         for each in ended:
             tell = REPORTED.get(each.agent)
