@@ -1,7 +1,8 @@
-"""Calls whose runner is found out late.
+"""Calls whose runner, or whose project, is found out late.
 
 An agent that makes its own session ids has called its API before anybody knows in which conversation it is. Such calls
-are booked for their directory's project, and for the runner as soon as it is known.
+are booked for their directory's project, and for the runner as soon as it is known. What was used in a directory
+before it was a project's is the project's as soon as it is one.
 """
 
 from collections.abc import Collection
@@ -25,6 +26,21 @@ def list_entrances(rows: Rows, *, since: datetime) -> set[Entrance]:
         "SELECT session, run_key, from_at FROM session_runs WHERE until_at IS NULL OR until_at >= ?", (iso(since),)
     )
     return {(number, run_key, from_at) for number, run_key, from_at in found}
+
+
+def belong_to(tx: Tx, project_id: int, path: str, *, now: datetime) -> None:
+    """What was used in that directory in conversations that are no project's is the new project's, and is booked.
+
+    A runner's calls bound everything and the runner already; the project has no budget yet.
+    """
+    numbers = sessions.belong_to(tx, project_id, path)
+    nobodys = tx.tuples(
+        "UPDATE usage INDEXED BY usage_session SET project_id = ?"
+        f" WHERE project_id IS NULL AND session IN (SELECT value FROM json_each(?)) RETURNING {_COLUMNS}",
+        (project_id, column(numbers)),
+    )
+    are = [Entry(*row) for row in nobodys]
+    budgets.charge(tx, [_charge(entry) for entry in are if entry.runner_id is None], now=now)
 
 
 def attribute(tx: Tx, numbers: Collection[int], *, now: datetime) -> int:

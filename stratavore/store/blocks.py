@@ -180,7 +180,10 @@ def next_rollover(rows: Rows, *, now: datetime) -> datetime | None:
 
 
 def put(tx: Tx, block: Block, *, boottime: float, boot_id: str, now: datetime) -> bool:
-    """The runner stands on this rung now, over this budget; returns whether it did not before. The time begins then."""
+    """The runner stands on this rung now, over this budget; returns whether it did not before.
+
+    The time on the rung begins then: `now` by the calendar, `boottime` in seconds since the boot `boot_id`.
+    """
     return bool(
         tx.execute(
             "INSERT INTO blocks (runner_id, budget_id, rung, reason, since, since_boottime, boot_id)"

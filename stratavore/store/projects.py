@@ -7,7 +7,7 @@ from stratavore.clock import iso
 from stratavore.errors import Conflict, NotFound, QuotaExceeded
 from stratavore.model import Project
 from stratavore.spelling import nearest
-from stratavore.store import events, sessions
+from stratavore.store import attribution, events
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column, load
 
@@ -71,7 +71,7 @@ def insert(tx: Tx, project: dict[str, Any], *, actor: str, now: datetime) -> Pro
         f"INSERT INTO projects ({', '.join(columns)}) VALUES ({', '.join(':' + key for key in columns)})",
         columns,
     )
-    sessions.belong_to(tx, get_row(tx, name)["id"], project["path"])
+    attribution.belong_to(tx, get_row(tx, name)["id"], project["path"], now=now)
     events.append(tx, "project.created", name, {"path": project["path"]}, actor=actor, now=now)
     return get_project(tx, name)
 

@@ -154,7 +154,10 @@ def admit(
 
 
 def give(tx: Tx, grant: Grant, run_keys: Iterable[str]) -> None:
-    """Let what was granted belong to these runs, one each."""
+    """Let what was granted belong to the runs of these keys, one share of tokens and billionths of a dollar each.
+
+    There must be as many as were granted, each without a reservation of its own, in the transaction of `admit`.
+    """
     tx.execute_many(
         "INSERT INTO reservations (run_key, budget_id, starts_at, tokens, nano_usd) VALUES (?, ?, ?, ?, ?)",
         [(key, *hold) for key in run_keys for hold in grant.holds if hold.tokens or hold.nano_usd],

@@ -151,7 +151,7 @@ def enter(
     if held is not None and held.run_key == run_key:
         return number
     if held is not None:
-        raise is_taken(session_id, held)
+        raise _conflict(session_id, held)
     leave(tx, run_key, now=now)
     tx.execute(
         "INSERT INTO session_runs (session, run_key, runner_id, from_at) VALUES (:session, :key, :runner, MAX("
@@ -258,21 +258,17 @@ def others_since(rows: Rows, since: datetime) -> dict[str, set[str]]:
     return found
 
 
-def belong_to(tx: Tx, project_id: int, path: str) -> None:
-    """Conversations in that directory that are no project's are this one's, with what they used."""
+def belong_to(tx: Tx, project_id: int, path: str) -> list[int]:
+    """Conversations in that directory that are no project's are this one's; returns their numbers."""
     found = tx.all(
         f"UPDATE sessions SET project_id = :project WHERE project_id IS NULL AND {lies_in('cwd', ':path')}"
         " RETURNING number",
         {"project": project_id, "path": path},
     )
-    tx.execute(
-        "UPDATE usage INDEXED BY usage_session SET project_id = ?"
-        " WHERE project_id IS NULL AND session IN (SELECT value FROM json_each(?))",
-        (project_id, column([row["number"] for row in found])),
-    )
+    return [row["number"] for row in found]
 
 
-def is_taken(session_id: str, held: Holder) -> Conflict:
+def _conflict(session_id: str, held: Holder) -> Conflict:
     """The refusal of a second run in a conversation."""
     return Conflict(
         f"{held.name} is in session {session_id} now; two at once would tear it apart",

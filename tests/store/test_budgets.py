@@ -196,3 +196,20 @@ def test_a_call_that_turns_out_to_be_anothers_is_counted_anew_where_a_budget_is_
     for name, runner_id in runners.items():
         assert put(books, "runner", runner_id=runner_id) == numbers[name]
     assert used() == [CALL_TOKENS, 0, CALL_TOKENS]
+
+
+def test_what_becomes_a_new_projects_is_booked_once_as_if_a_budget_were_set_again(books: Books) -> None:
+    whole, runner_id = put(books), books.runner().id
+    numbers = [session(books, name) for name in ("nobodys", "runners")]
+    books.sql("UPDATE sessions SET cwd = '/new'")
+    enter(books, numbers[1], runner_id, iso(NOW))
+    for name in ("nobodys", "runners"):
+        charges = told(books, like(key=name, request_id=name, session_id=name), path=f"/{name}.jsonl")
+        books.do(lambda tx, charges=charges: budgets.charge(tx, charges, now=NOW))  # type: ignore[misc]
+    books.sql("UPDATE usage SET project_id = NULL")
+    assert shown(books, whole).used_tokens == CALL_TOKENS, "what is nobody's bounds nobody"
+    books.project("new")
+    assert shown(books, whole).used_tokens == 2 * CALL_TOKENS
+    assert books.told(str(whole))[-1] == "budget.exceeded"
+    assert put(books) == whole
+    assert shown(books, whole).used_tokens == 2 * CALL_TOKENS
