@@ -152,7 +152,7 @@ class Spawning:
         agent, _ = resolve(recipe.agent, self._context.config.agents)
         launch = agent.launch(start)
         write_files(start.runner_dir, launch.files)
-        if launch.files:
+        if launch.files and agent.takes_verdicts:
             standing = blocks.find(self._context.rows, recipe.id)  # a run before may have been held for what is past
             verdicts.write(self._context.paths, recipe.id, None if standing is None else standing.verdict)
         return launch, SpawnRequest(

@@ -12,6 +12,7 @@ from stratavore import verdicts
 from stratavore.clock import SystemClock
 from stratavore.enforcement import Enforcement
 from stratavore.errors import BudgetExceeded, Corrupt, UnpricedModel
+from stratavore.hook import VERDICT
 from stratavore.model import Budget, Desired, EndReason, Launched, Runner
 from stratavore.store import budgets
 from stratavore.store.usage import Charge
@@ -21,6 +22,7 @@ SLEEPER = ["sh", "-c", "exec sleep 1000", "agent"]
 AGENTS = {
     "hooked": {"agent": "claude", "argv": SLEEPER},
     "plain": {"agent": "codex", "argv": SLEEPER},
+    "deaf": {"agent": "opencode", "argv": SLEEPER},
     "named": {"agent": "claude", "argv": SLEEPER, "model": "nobody-knows-1"},
 }
 
@@ -165,6 +167,15 @@ async def test_a_warning_holds_nobody(tmp_path: Path) -> None:
         await house.daemon.enforcement.judge()
         assert (await house.get(runner.id)).blocked is None
         assert [event.type for event in house.events_of(str(budget.id))][-1] == "budget.exceeded"
+
+
+async def test_an_agent_that_reads_no_verdict_has_none(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config()) as house:
+        await house.project("p")
+        hooked, deaf = await launch(house), await launch(house, "deaf", tty=False, prompt="hello")
+        assert (house.paths.runner(hooked.id) / VERDICT).exists()
+        assert list(house.paths.runner(deaf.id).iterdir()), "it has files of its own"
+        assert not (house.paths.runner(deaf.id) / VERDICT).exists()
 
 
 async def test_after_a_crash_verdicts_agree_with_what_is_booked(tmp_path: Path) -> None:
