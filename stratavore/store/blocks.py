@@ -136,6 +136,7 @@ SELECT r.id AS runner_id, 'turns' AS kind, r.agent, NULL AS budget_id, 'runner' 
        'turns' AS unit, COUNT(*) AS used, r.max_turns AS "limit", NULL AS resets_at, r.on_exceeded, NULL AS model
   FROM runners AS r JOIN runs AS n ON n.runner_id = r.id AND n.number = r.run AND n.ended_at IS NULL
   JOIN usage AS u ON u.runner_id = r.id AND u.at >= n.created_at AND u.is_subagent = 0
+   AND u.source <> 'otlp' -- until a transcript tells of it, a call may be a hidden one: a title, a compaction
  WHERE r.alive = 1 AND r.max_turns IS NOT NULL AND r.on_exceeded <> 'warn'
  GROUP BY r.id HAVING COUNT(*) >= r.max_turns
 """

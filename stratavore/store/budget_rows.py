@@ -2,7 +2,8 @@
 
 Rule 1: an instant belongs to the period that is recorded for it; only where none is, one is made of the calendar. So a
 new time zone, or a clock that jumps, neither splits a period nor counts anything twice.
-Rule 2: a threshold is told once a period, a crossing too, in the transaction that books what was used.
+Rule 2: a threshold is told once a period, a crossing too, in the transaction that books what was used; again only
+where the limit was raised meanwhile.
 Rule 3: what lies in the future of our clock belongs to the present.
 """
 

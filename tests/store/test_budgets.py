@@ -213,3 +213,12 @@ def test_what_becomes_a_new_projects_is_booked_once_as_if_a_budget_were_set_agai
     assert books.told(str(whole))[-1] == "budget.exceeded"
     assert put(books) == whole
     assert shown(books, whole).used_tokens == 2 * CALL_TOKENS
+
+
+def test_a_threshold_is_told_again_where_the_limit_was_raised_meanwhile(books: Books) -> None:
+    number = put(books, warn=[75])
+    charge(books, 800)
+    books.do(lambda tx: budgets.extend(tx, number, 1000, actor=ACTOR, now=NOW))
+    charge(books, 600)
+    charge(books, 200)
+    assert books.told(str(number)) == ["budget.set", "budget.warning", "budget.extended", "budget.warning"]
