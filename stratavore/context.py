@@ -1,15 +1,10 @@
 """What a verb needs of the daemon: built once by the composition root, handed to every verb."""
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
-from weakref import WeakValueDictionary
-
-import msgspec
+from typing import NamedTuple, Protocol, TypeVar
 
 from stratavore.activity import Board
 from stratavore.agents import Telemetry
@@ -17,6 +12,7 @@ from stratavore.booking import Moment
 from stratavore.cgroups import Limits, LimitsByShim
 from stratavore.clock import Clock, chance
 from stratavore.config import Config
+from stratavore.imports import Imports
 from stratavore.model import ImportProgress, Reconciled, ShimId
 from stratavore.paths import Paths
 from stratavore.process import boot_id
@@ -24,6 +20,7 @@ from stratavore.restart import Pace
 from stratavore.shims import Shims
 from stratavore.store.database import Database, Rows, Tx
 from stratavore.store.usage import Prices
+from stratavore.waiting import Holds, News, Turns
 
 T = TypeVar("T")
 
@@ -32,128 +29,6 @@ _limits = LimitsByShim()
 
 _TURNS_TO_BEGIN = 3
 """Turns of the loop: the supervisor reads the rows, its actions run, what they ask goes out to the shims."""
-
-
-class News:
-    """Tells everybody who waits that something was committed."""
-
-    def __init__(self) -> None:
-        self._next: asyncio.Event | None = None
-        self.count = 0
-        """How often something was told."""
-
-    def tell(self) -> None:
-        """Wake all who wait now."""
-        self.count += 1
-        if self._next is not None:
-            self._next.set()
-            self._next = None
-
-    async def wait(self, seconds: float) -> None:
-        """Return at the next news, or when the time has passed."""
-        event = self._next = self._next or asyncio.Event()
-        try:
-            async with asyncio.timeout(seconds):
-                await event.wait()
-        except TimeoutError:
-            return
-
-
-class Holds:
-    """Which permission requests a hook holds now, so that there is somebody to learn the decision."""
-
-    def __init__(self) -> None:
-        self._held: Counter[str] = Counter()
-        self._news = News()
-
-    @contextmanager
-    def holding(self, request_id: str) -> Iterator[None]:
-        """For as long as the hook waits."""
-        self._held[request_id] += 1
-        self._news.tell()
-        try:
-            yield
-        finally:
-            self._held[request_id] -= 1
-            if not self._held[request_id]:
-                del self._held[request_id]
-
-    async def comes(self, request_id: str, seconds: float) -> bool:
-        """Whether it is held, or is again within that time: between two questions, or two daemons, it is not."""
-        deadline = asyncio.get_running_loop().time() + seconds
-        while request_id not in self._held:
-            left = deadline - asyncio.get_running_loop().time()
-            if left <= 0:
-                return False
-            await self._news.wait(left)
-        return True
-
-
-class Turns:
-    """Who works on the same thing does so one after the other."""
-
-    def __init__(self) -> None:
-        self._locks = WeakValueDictionary[int, asyncio.Lock]()
-
-    def of(self, number: int) -> asyncio.Lock:
-        """To be held for as long as the work takes."""
-        return self._locks.setdefault(number, asyncio.Lock())
-
-
-_NO_IMPORT = ImportProgress(
-    is_running=False,
-    files=0,
-    total_files=0,
-    bytes=0,
-    total_bytes=0,
-    sessions=0,
-    new_sessions=0,
-    calls=0,
-    bad_lines=0,
-    failed=None,
-)
-
-
-class Imports:
-    """The import that is under way, or was last."""
-
-    def __init__(self) -> None:
-        self.progress = _NO_IMPORT
-        self._task: asyncio.Task[ImportProgress] | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._task is not None and not self._task.done()
-
-    def begin(self, work: Coroutine[Any, Any, ImportProgress]) -> None:
-        """Let it run; how it ends is kept."""
-        self.progress = msgspec.structs.replace(_NO_IMPORT, is_running=True)
-        self._task = asyncio.ensure_future(self._keep(work))
-
-    def hear(self, progress: ImportProgress) -> None:
-        """It is so far."""
-        self.progress = progress
-
-    async def wait(self, seconds: float) -> None:
-        """Until it is over, or so long."""
-        if self._task is not None:
-            await asyncio.wait({self._task}, timeout=seconds)
-
-    async def stop(self) -> None:
-        """End it now, if it runs."""
-        if self._task is not None and self._task.cancel():
-            await asyncio.wait({self._task})
-
-    async def _keep(self, work: Coroutine[Any, Any, ImportProgress]) -> ImportProgress:
-        try:
-            self.progress = await work
-        except BaseException as problem:
-            is_stopped = isinstance(problem, asyncio.CancelledError)
-            why = "stopped" if is_stopped else f"{type(problem).__name__}: {problem}"
-            self.progress = msgspec.structs.replace(self.progress, is_running=False, failed=why)
-            raise
-        self.progress = msgspec.structs.replace(self.progress, is_running=False)
-        return self.progress
 
 
 class Ledger(Protocol):

@@ -28,11 +28,12 @@ from stratavore.autostart import UNLESS_STOPPED
 from stratavore.cgroups import scope_command
 from stratavore.clock import SystemClock
 from stratavore.config import Config, load
-from stratavore.context import Context, Holds, Imports, Ledger, News, Turns
+from stratavore.context import Context, Ledger
 from stratavore.continuing import Continuing
 from stratavore.enforcement import Enforcement
 from stratavore.errors import Corrupt, StorageFailed, StratavoreError
 from stratavore.executable import daemon_command
+from stratavore.imports import Imports
 from stratavore.ledger.ingest import Ingest
 from stratavore.ledger.otlp import Receiver
 from stratavore.ledger.prices import Prices
@@ -47,6 +48,7 @@ from stratavore.store.database import Condition, Database, Health, open_readonly
 from stratavore.store.lock import hold_lock
 from stratavore.supervisor import Supervisor
 from stratavore.upkeep import keep_house, sweep
+from stratavore.waiting import Holds, News, Turns
 from stratavore.watching import Watching
 
 log = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from stratavore import admission, booking, verdicts
 from stratavore.agents import resolve_or_shell
 from stratavore.booking import Moment
-from stratavore.context import Context, News
+from stratavore.context import Context
 from stratavore.errors import StratavoreError
 from stratavore.failpoints import fp
 from stratavore.model import Desired, EndReason, OnExceeded
@@ -28,6 +28,7 @@ from stratavore.store.blocks import Block, Excess, Standing
 from stratavore.store.database import Rows, Tx
 from stratavore.store.reservations import amount
 from stratavore.store.supervision import Supervised
+from stratavore.waiting import News
 from stratavore.wording import budget_title, local_time
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,9 @@ import os
 from pathlib import Path
 
 from stratavore.agents import RECORDS, resolve
-from stratavore.context import Asker, Context, Imports
+from stratavore.context import Asker, Context
 from stratavore.errors import Conflict, Invalid, NotFound
+from stratavore.imports import Imports
 from stratavore.ledger import homes
 from stratavore.model import ImportProgress
 from stratavore.protocol import BeginImport, Nothing, WatchImport

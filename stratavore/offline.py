@@ -17,10 +17,10 @@ from stratavore.config import Config
 from stratavore.disk import measure
 from stratavore.errors import NotFound
 from stratavore.model import (
+    NO_IMPORT,
     DaemonStatus,
     DiskUse,
     Explanation,
-    ImportProgress,
     Session,
     Status,
     Transcript,
@@ -35,11 +35,7 @@ from stratavore.store.database import open_readonly
 from stratavore.store.query import Rows
 from stratavore.usage import added_up
 
-_NO_IMPORT: Mapping[str, Any] = {
-    **dict.fromkeys(ImportProgress.__struct_fields__, 0),
-    "is_running": False,
-    "failed": "no daemon is there",
-}
+_NO_IMPORT = msgspec.structs.replace(NO_IMPORT, failed="no daemon is there")
 
 Answer = Callable[[Paths, Rows, Any], Any]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stratavore.context import Imports
 from stratavore.errors import Conflict, Invalid, NotFound
+from stratavore.imports import Imports
 from stratavore.model import ImportProgress
 from tests.house import House, living, until
 

@@ -8,7 +8,7 @@ import msgspec
 
 from stratavore.ledger.posting import Posted
 from stratavore.ledger.watching import Followed
-from stratavore.model import ImportProgress
+from stratavore.model import NO_IMPORT, ImportProgress
 
 
 class BringingIn:
@@ -30,17 +30,8 @@ class BringingIn:
         self._bytes = 0
         self._sessions: set[int] = set()
         self._is_over = asyncio.Event()
-        self._progress = ImportProgress(
-            is_running=True,
-            files=0,
-            total_files=len(self._sizes),
-            bytes=0,
-            total_bytes=sum(self._sizes.values()),
-            sessions=0,
-            new_sessions=0,
-            calls=0,
-            bad_lines=0,
-            failed=None,
+        self._progress = msgspec.structs.replace(
+            NO_IMPORT, is_running=True, total_files=len(self._sizes), total_bytes=sum(self._sizes.values())
         )
         self._tell()
 

@@ -25,6 +25,7 @@ from stratavore.model.runners import (
     Sent,
 )
 from stratavore.model.sessions import (
+    NO_IMPORT,
     Approval,
     Decision,
     Held,
@@ -47,6 +48,7 @@ from stratavore.model.spending import (
 )
 
 __all__ = [
+    "NO_IMPORT",
     "Acknowledged",
     "Activity",
     "Approval",

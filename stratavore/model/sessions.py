@@ -86,6 +86,21 @@ class ImportProgress(Public, frozen=True):
     failed: str | None
 
 
+NO_IMPORT = ImportProgress(
+    is_running=False,
+    files=0,
+    total_files=0,
+    bytes=0,
+    total_bytes=0,
+    sessions=0,
+    new_sessions=0,
+    calls=0,
+    bad_lines=0,
+    failed=None,
+)
+"""Of which nothing is read yet."""
+
+
 class Decision(StrEnum):
     """How a permission request ended."""
 

@@ -13,7 +13,7 @@ from stratavore.activity import Board
 from stratavore.agents.records import Limit, Note
 from stratavore.clock import SystemClock
 from stratavore.config import Config
-from stratavore.context import Context, Holds, News, Turns
+from stratavore.context import Context
 from stratavore.daemon import Daemon
 from stratavore.ledger.ingest import Ingest
 from stratavore.ledger.prices import Prices
@@ -22,6 +22,7 @@ from stratavore.paths import Paths
 from stratavore.shims import Shims
 from stratavore.store import installation, usage_report
 from stratavore.store.database import Database, Row
+from stratavore.waiting import Holds, News, Turns
 from tests.books import NOW
 from tests.ledger.transcripts import Counts
 
