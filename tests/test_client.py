@@ -69,6 +69,7 @@ def test_a_dry_run_answers_with_a_plan(paths: Paths) -> None:
         "cwd": "/",
         "environment": {},
         "session_id": None,
+        "goes_on_with": None,
         "slots_left": 3,
         "budgets": [],
         "estimate_tokens": 0,
