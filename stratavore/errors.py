@@ -55,7 +55,7 @@ class Conflict(StratavoreError):
 
 
 class Ambiguous(Conflict):
-    """A prefix fits several runners."""
+    """A name or a prefix fits several runners or sessions."""
 
     code = "ambiguous"
     remedy = "give more letters, or the full id"

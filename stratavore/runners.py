@@ -33,7 +33,11 @@ async def list_runners(context: Context, asker: Asker, request: ListRunners) -> 
     Raises:
         Degraded: they are not, and nothing can be recorded now.
     """
-    ids = None if request.runner is None else runners.resolve_all(context.rows, request.runner, request.project)
+    ids = (
+        None
+        if request.runner is None
+        else runners.resolve_all(context.rows, request.runner, request.project, strict=request.strict)
+    )
     if request.until is not None and ids is not None:
         await _wait(context, ids, request)
     return runners.list_runners(
@@ -85,7 +89,7 @@ async def restart_runners(context: Context, asker: Asker, request: Restart, runn
     Raises:
         BudgetExceeded: there is no room for the next run of one of them; nothing was done.
     """
-    ids = runners.resolve_all(context.rows, runner, request.project)
+    ids = runners.resolve_all(context.rows, runner, request.project, strict=True)
     now, moment = context.clock.now(), context.moment()
     await _refuse_without_room(context, asker, ids)
 
@@ -142,7 +146,7 @@ async def _tell(context: Context, fact: events.Fact) -> None:
 
 async def rename_runner(context: Context, asker: Asker, request: Rename, runner: str) -> Runner:
     """Give a runner another name."""
-    runner_id = runners.resolve(context.rows, runner)
+    runner_id = runners.resolve(context.rows, runner, strict=True)
     now = context.clock.now()
     await context.write(lambda tx: runners.rename(tx, runner_id, request.name, actor=str(asker), now=now))
     return runners.get_runner(context.rows, runner_id)
@@ -150,7 +154,7 @@ async def rename_runner(context: Context, asker: Asker, request: Rename, runner:
 
 async def remove_runners(context: Context, asker: Asker, request: Choose, runner: str) -> list[Runner]:
     """Forget ended runners and their output; refused, all of it, if one of them lives."""
-    ids = runners.resolve_all(context.rows, runner, request.project)
+    ids = runners.resolve_all(context.rows, runner, request.project, strict=True)
     doomed = runners.list_runners(context.rows, ids=ids)
     await forget(context, ids, actor=str(asker))
     return doomed

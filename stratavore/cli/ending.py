@@ -111,7 +111,9 @@ def _known(choice: Choice) -> Listed:
     if choice.references == ("*",):
         everyone: Listed = read("list_runners", project=choice.project, all=True)
         return everyone
-    return [runner for request in choice.requests() for runner in read("list_runners", **request, all=True)]
+    return [
+        runner for request in choice.requests() for runner in read("list_runners", **request, all=True, strict=True)
+    ]
 
 
 def _each(name: str, choice: Choice, **fields: Any) -> Listed:

@@ -20,7 +20,9 @@ HEAD = """\
 
 Made from the program by `python -m stratavore.cli.reference`.
 
-- RUNNER is a name, an id, or any unique prefix of one; an ambiguous one lists whom it may mean.
+- RUNNER is a name, an id, or any unique prefix of one; an ambiguous one lists whom it may mean. Who lives goes before
+  who ended: a prefix that fits one living runner means that one, whatever ended ones it fits. Of several ended ones of
+  a name the newest is shown; `rm`, `restart` and `rename` want the id.
 - `stratavore PROJECT` is `stratavore open PROJECT`; a command's name always beats a project's.
 - Times are written `30s`, `5m`, `1h30m`, `2d`, sizes `512M`, `2G`. `--config FILE` adds a configuration file.
 - Results go to stdout, remarks and errors to stderr: `stratavore: what is wrong → what to do`.

@@ -43,7 +43,7 @@ def restart(
     runs_before = {
         runner["id"]: runner["run"]
         for request in requests
-        for runner in read("list_runners", **request, all=request["runner"] != "*")
+        for runner in read("list_runners", **request, all=request["runner"] != "*", strict=True)
     }
     wished: Listed = [
         runner
@@ -80,7 +80,7 @@ def _now(request: dict[str, Any], grace: float | None) -> Listed:
 
 def _when_idle(request: dict[str, Any], grace: float | None, timeout: float | None) -> Listed:
     """One after the other, each as soon as it is idle; who goes to work in the last moment is waited for again."""
-    listed: Listed = read("list_runners", **request, all=request["runner"] != "*")
+    listed: Listed = read("list_runners", **request, all=request["runner"] != "*", strict=True)
     deadline = None if timeout is None else time.monotonic() + timeout
     for runner in listed:
         while not _is_restarted(runner, grace):

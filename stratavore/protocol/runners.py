@@ -80,6 +80,8 @@ class ListRunners(Request, frozen=True):
     all: bool = False
     waiting: bool = False
     """Only those that wait for a person, who waits longest first."""
+    strict: bool = False
+    """A name in `runner` that several ended ones bear is refused; else it means the newest of them."""
     until: str | None = None
     """Comma-separated states; `settled` stands for all but `starting`, `ended` for the three final ones. `working`,
     `waiting` and `idle` are what the agent of a running one does."""

@@ -18,6 +18,7 @@ from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.directories import lies_in
 from stratavore.store.rows import column, load
 from stratavore.store.supervision import Supervised
+from stratavore.wording import local_time
 
 
 def list_runners(
@@ -76,22 +77,33 @@ def get_runner(rows: Rows, reference: str) -> Runner:
     return list_runners(rows, ids=[resolve(rows, reference)])[0]
 
 
-def resolve(rows: Rows, reference: str) -> str:
+def resolve(rows: Rows, reference: str, *, strict: bool = False) -> str:
     """The id of the runner that `reference` means: a name, an id, or a unique prefix of either.
 
-    Exact before prefix, living before ended, the newest of several ended ones of the same name.
+    Exact before prefix, living before ended, the newest of several ended ones of the same name; `strict` refuses to
+    choose among these.
 
     Raises:
         NotFound, Ambiguous: none fits; several do, and the message lists them.
     """
     if not reference:
         raise NotFound("a runner's name is empty")
-    exact = rows.one_or_none(
-        "SELECT id FROM runners WHERE id = :r OR name = :r ORDER BY id = :r DESC, alive DESC, created_at DESC LIMIT 1",
+    exact = rows.all(
+        "SELECT r.id, r.name, r.alive, r.created_at, p.name AS project FROM runners AS r"
+        " JOIN projects AS p ON p.id = r.project_id WHERE r.id = :r OR r.name = :r"
+        " ORDER BY r.id = :r DESC, r.alive DESC, r.created_at DESC LIMIT 9",
         {"r": reference},
     )
+    if strict and len(exact) > 1 and not exact[0]["alive"] and exact[0]["id"] != reference:
+        listed = ", ".join(
+            f"{row['id']} (of {row['project']}, launched {local_time(row['created_at'])})" for row in exact[:8]
+        )
+        raise Ambiguous(
+            f"several ended runners are called {reference}: {listed}{', …' if len(exact) > 8 else ''}",
+            remedy="give the id",
+        )
     if exact:
-        return str(exact["id"])
+        return str(exact[0]["id"])
     for living in (1, 0):
         found = rows.all(
             "SELECT id, name FROM runners WHERE alive = :living"
@@ -111,7 +123,7 @@ def resolve(rows: Rows, reference: str) -> str:
     )
 
 
-def resolve_all(rows: Rows, references: str, project: str | None) -> list[str]:
+def resolve_all(rows: Rows, references: str, project: str | None, *, strict: bool = False) -> list[str]:
     """The ids that a list of references means: `*` for all living (of `project`), else names, ids, prefixes."""
     if references == "*":
         if project is not None:
@@ -125,7 +137,7 @@ def resolve_all(rows: Rows, references: str, project: str | None) -> list[str]:
     named = references.split(",")
     known = rows.all("SELECT id FROM runners WHERE id IN (SELECT value FROM json_each(?))", (column(named),))
     ids = {row["id"] for row in known}
-    return list(dict.fromkeys(name if name in ids else resolve(rows, name) for name in named))
+    return list(dict.fromkeys(name if name in ids else resolve(rows, name, strict=strict) for name in named))
 
 
 def list_ids(rows: Rows) -> frozenset[str]:
@@ -312,7 +324,7 @@ def rename(tx: Tx, runner_id: str, name: str, *, actor: str, now: datetime) -> N
     row = _named(tx, runner_id)
     if row["name"] == name:
         return
-    if row["alive"] and is_living_name(tx, name):
+    if is_living_name(tx, name):
         raise Conflict(f"a runner called {name} lives", remedy="choose another name")
     tx.execute("UPDATE runners SET name = ? WHERE id = ?", (name, runner_id))
     events.append(tx, "runner.renamed", runner_id, {"was": row["name"], "name": name}, actor=actor, now=now)

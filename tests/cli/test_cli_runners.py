@@ -118,6 +118,26 @@ def test_a_restart_that_fails_is_exit_7(live: Cli, project: str, tmp_path_factor
     live("restart", "gone", exits=7)
 
 
+def test_of_several_ended_ones_of_a_name_the_newest_is_shown_and_none_is_removed(live: Cli, project: str) -> None:
+    first, second = (
+        live.json("launch", project, "--name", "dup", "--no-wait", "--", "sh", "-c", f"echo {word}")["runners"][0]["id"]
+        for word in ("precious", "second")
+        if live("wait", "--project", project, "--until", "ended")
+    )
+    live("wait", second, "--until", "ended")
+    assert live.json("show", "dup")["id"] == second
+    for argv in (["rm", "dup"], ["rm", "-fy", "dup"], ["restart", "dup"], ["restart", "--when-idle", "dup"]):
+        refused = live(*argv, exits=4).stderr
+        assert f"{first} (of {project}, launched 2" in refused
+        assert f"{second} (of {project}, launched 2" in refused
+    assert "give the id" in live("rename", "dup", "other", exits=4).stderr
+    live("rename", first, "precious-1")
+    assert live("rm", "dup").stdout == "dup\n"
+    assert live("logs", "precious-1").stdout == "precious\n"
+    live("launch", project, "--name", "lives", *SLEEP)
+    assert "a runner called lives lives" in live("rename", "precious-1", "lives", exits=4).stderr
+
+
 def test_rename_and_rm(live: Cli, project: str) -> None:
     live("launch", project, "--name", "old-name", *SLEEP)
     assert live.json("rename", "old-name", "new-name")["name"] == "new-name"

@@ -116,6 +116,16 @@ class TestReferences:
         living = books.runner(name="web", created_at=iso(NOW))
         assert found(books, "web") == living.id
 
+    def test_who_changes_something_is_asked_which_of_several_ended_ones_of_a_name(self, books: Books) -> None:
+        for number in (1, 2):
+            ended(books, id=f"r{number}", name="web")
+        refused = r"several ended runners are called web: .*r[12] \(of p, launched 20.*, r[12] \(of p"
+        with pytest.raises(Ambiguous, match=refused):
+            runners.resolve_all(books.rows, "web", None, strict=True)
+        assert runners.resolve_all(books.rows, "r1,r2", None, strict=True) == ["r1", "r2"]
+        living = books.runner(name="web")
+        assert runners.resolve(books.rows, "web", strict=True) == living.id
+
     def test_a_list_is_in_its_order_and_without_repetition(self, books: Books) -> None:
         first, second = books.runner(id="aaa", name="web-1"), books.runner(id="bbb", name="web-2")
         assert runners.resolve_all(books.rows, "web-2,aaa,web-1,bbb", None) == [second.id, first.id]
@@ -159,6 +169,8 @@ class TestNames:
         assert books.told(row.id) == ["runner.launched", "runner.renamed"]
         settle(books, other)
         rename(books, row, "api")
+        with pytest.raises(Conflict, match="a runner called api lives"):
+            rename(books, ended(books), "api")
 
     def test_the_same_name_is_no_news(self, books: Books) -> None:
         row = books.runner(name="web")
