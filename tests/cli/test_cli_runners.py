@@ -119,12 +119,12 @@ def test_a_restart_that_fails_is_exit_7(live: Cli, project: str, tmp_path_factor
 
 
 def test_of_several_ended_ones_of_a_name_the_newest_is_shown_and_none_is_removed(live: Cli, project: str) -> None:
-    first, second = (
-        live.json("launch", project, "--name", "dup", "--no-wait", "--", "sh", "-c", f"echo {word}")["runners"][0]["id"]
-        for word in ("precious", "second")
-        if live("wait", "--project", project, "--until", "ended")
-    )
-    live("wait", second, "--until", "ended")
+    ids = []
+    for word in ("precious", "second"):
+        launched = live.json("launch", project, "--name", "dup", "--no-wait", "--", "sh", "-c", f"echo {word}")
+        ids.append(launched["runners"][0]["id"])
+        live("wait", ids[-1], "--until", "ended")
+    first, second = ids
     assert live.json("show", "dup")["id"] == second
     for argv in (["rm", "dup"], ["rm", "-fy", "dup"], ["restart", "dup"], ["restart", "--when-idle", "dup"]):
         refused = live(*argv, exits=4).stderr
