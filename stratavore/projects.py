@@ -43,9 +43,7 @@ async def new_project(context: Context, asker: Asker, request: NewProject) -> Pr
     if request.on_quota is None:
         columns["on_quota"] = context.config.projects.on_quota
     now = context.clock.now()
-    made = await context.write(lambda tx: projects.insert(tx, columns, actor=str(asker), now=now))
-    context.house.judge()
-    return made
+    return await context.write(lambda tx: projects.insert(tx, columns, actor=str(asker), now=now))
 
 
 async def edit_project(context: Context, asker: Asker, request: EditProject, project: str) -> Project:

@@ -28,19 +28,16 @@ def list_entrances(rows: Rows, *, since: datetime) -> set[Entrance]:
     return {(number, run_key, from_at) for number, run_key, from_at in found}
 
 
-def belong_to(tx: Tx, project_id: int, path: str, *, now: datetime) -> None:
-    """What was used in that directory in conversations that are no project's is the new project's, and is booked.
+def belong_to(tx: Tx, project_id: int, path: str) -> None:
+    """What was used in that directory in conversations that are no project's is the new project's.
 
-    A runner's calls bound everything and the runner already; the project has no budget yet.
+    Nothing is booked: it bounds everything and its runner already, and the project has no budget yet.
     """
-    numbers = sessions.belong_to(tx, project_id, path)
-    nobodys = tx.tuples(
+    tx.execute(
         "UPDATE usage INDEXED BY usage_session SET project_id = ?"
-        f" WHERE project_id IS NULL AND session IN (SELECT value FROM json_each(?)) RETURNING {_COLUMNS}",
-        (project_id, column(numbers)),
+        " WHERE project_id IS NULL AND session IN (SELECT value FROM json_each(?))",
+        (project_id, column(sessions.belong_to(tx, project_id, path))),
     )
-    are = [Entry(*row) for row in nobodys]
-    budgets.charge(tx, [_charge(entry) for entry in are if entry.runner_id is None], now=now)
 
 
 def attribute(tx: Tx, numbers: Collection[int], *, now: datetime) -> int:

@@ -25,39 +25,31 @@ from stratavore.store.usage import Charge
 
 _TOKENS = "input_tokens + output_tokens + cache_write_5m_tokens + cache_write_1h_tokens + cache_read_tokens"
 _OF_SCOPE = {
-    BudgetScope.GLOBAL: "(runner_id IS NOT NULL OR project_id IS NOT NULL)",
+    BudgetScope.GLOBAL: "1",
     BudgetScope.PROJECT: "project_id = :project_id",
     BudgetScope.RUNNER: "runner_id = :runner_id",
 }
 
 
 def charge(tx: Tx, charges: Sequence[Charge], *, now: datetime) -> None:
-    """Book what the ledger was told of just now, and tell of each threshold and limit that it crosses.
-
-    What belongs to no runner and to no project of ours bounds nobody.
-    """
+    """Book what the ledger was told of just now, and tell of each threshold and limit that it crosses."""
     _charge(tx, [(each, frozenset()) for each in charges], now)
 
 
 def charge_runners(tx: Tx, charges: Sequence[tuple[Charge, int | None]], *, now: datetime) -> None:
-    """The same for calls whose runner is known only now: they were booked for the project beside them, or nobody."""
-    _charge(tx, [(each, _booked_for(project_id)) for each, project_id in charges], now)
-
-
-def _booked_for(project_id: int | None) -> frozenset[Any]:
-    return frozenset() if project_id is None else frozenset({None, project_id})
+    """The same for calls whose runner is known only now: they are booked for everything and the project beside them."""
+    _charge(tx, [(each, frozenset({None, project_id})) for each, project_id in charges], now)
 
 
 def _charge(tx: Tx, charges: Sequence[tuple[Charge, frozenset[Any]]], now: datetime) -> None:
     """Book each charge for all whom it bounds, but for those for whom it is booked already."""
-    ours = [(each, but) for each, but in charges if each.runner_id is not None or each.project_id is not None]
-    projects = {each.project_id for each, _ in ours if each.project_id is not None}
-    runners = {each.runner_id for each, _ in ours if each.runner_id is not None}
+    projects = {each.project_id for each, _ in charges if each.project_id is not None}
+    runners = {each.runner_id for each, _ in charges if each.runner_id is not None}
     bounding = [each for each in budget_rows.find_bounding(tx, projects, runners) if each.unit != "percent"]
-    if not ours or not bounding:
+    if not charges or not bounding:
         return
     booked = _Booking(tx, bounding, now)
-    for each, but in ours:
+    for each, but in charges:
         booked.add(each, but)
     booked.store()
 

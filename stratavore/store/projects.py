@@ -71,7 +71,7 @@ def insert(tx: Tx, project: dict[str, Any], *, actor: str, now: datetime) -> Pro
         f"INSERT INTO projects ({', '.join(columns)}) VALUES ({', '.join(':' + key for key in columns)})",
         columns,
     )
-    attribution.belong_to(tx, get_row(tx, name)["id"], project["path"], now=now)
+    attribution.belong_to(tx, get_row(tx, name)["id"], project["path"])
     events.append(tx, "project.created", name, {"path": project["path"]}, actor=actor, now=now)
     return get_project(tx, name)
 

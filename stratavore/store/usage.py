@@ -164,14 +164,13 @@ class _Book:
 
     def record(self, calls: Sequence[Call], numbers: Mapping[str, int], runner_id: str | None) -> list[Charge]:
         told = self._told(calls)
-        told_at = {call.key: call.at for call in told}
         news, received = self._entries(told, numbers, runner_id), self._of_receiver(told)
         was, superseded = self._stored(news), {entry.request_id: entry for entry in received}
         now, charges = dict[str, Entry](), list[Charge]()
         for key, new in news.items():
             old, before = was.get(key), superseded.get(new.request_id)
             now[key] = entry = self._priced(self._merge(old, new, before), old)
-            if (charge := _charge(before or old, entry, told_at[key])) is not None:
+            if (charge := _charge(before or old, entry, datetime.fromisoformat(entry.at))) is not None:
                 charges.append(charge)
         self._store([entry for key, entry in now.items() if entry != was.get(key)], received)
         book_runners(self._tx, [*was.values(), *received], now.values())

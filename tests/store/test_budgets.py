@@ -8,7 +8,7 @@ import pytest
 from stratavore.clock import iso
 from stratavore.errors import NotFound
 from stratavore.model import Budget, BudgetHistory, OnExceeded
-from stratavore.store import budgets, installation
+from stratavore.store import attribution, budgets, installation
 from stratavore.store.usage import Charge
 from tests.books import ACTOR, BOOT, NOW, Books
 from tests.store.test_usage import CALL, enter, like, session, told
@@ -70,7 +70,7 @@ def test_a_call_is_booked_into_every_budget_that_bounds_it(books: Books) -> None
     charge(books, 100, runner_id=row.id)
     charge(books, 10, project_id=1)
     charge(books, 1, project_id=None)
-    assert [shown(books, each).used_tokens for each in (whole, project, foreign, own)] == [110, 110, 0, 100]
+    assert [shown(books, each).used_tokens for each in (whole, project, foreign, own)] == [111, 110, 0, 100]
     assert shown(books, own).used_usd == pytest.approx(0.0001)
 
 
@@ -198,21 +198,24 @@ def test_a_call_that_turns_out_to_be_anothers_is_counted_anew_where_a_budget_is_
     assert used() == [CALL_TOKENS, 0, CALL_TOKENS]
 
 
-def test_what_becomes_a_new_projects_is_booked_once_as_if_a_budget_were_set_again(books: Books) -> None:
-    whole, runner_id = put(books), books.runner().id
-    numbers = [session(books, name) for name in ("nobodys", "runners")]
-    books.sql("UPDATE sessions SET cwd = '/new'")
-    enter(books, numbers[1], runner_id, iso(NOW))
+def test_a_global_budget_counts_what_no_project_and_no_runner_used_as_if_it_were_set_again(books: Books) -> None:
+    daily, runner_id = put(books), books.runner().id
+    hourly, numbers = put(books, period="hourly"), [session(books, name) for name in ("nobodys", "runners")]
+    books.sql("UPDATE sessions SET project_id = NULL, cwd = '/new'")
     for name in ("nobodys", "runners"):
         charges = told(books, like(key=name, request_id=name, session_id=name), path=f"/{name}.jsonl")
         books.do(lambda tx, charges=charges: budgets.charge(tx, charges, now=NOW))  # type: ignore[misc]
-    books.sql("UPDATE usage SET project_id = NULL")
-    assert shown(books, whole).used_tokens == CALL_TOKENS, "what is nobody's bounds nobody"
+
+    def used() -> list[int]:
+        return [shown(books, each).used_tokens for each in (daily, hourly)]
+
+    assert used() == [2 * CALL_TOKENS, 2 * CALL_TOKENS], "of nobody yet"
+    enter(books, numbers[1], runner_id, iso(NOW))
+    books.do(lambda tx: attribution.attribute(tx, numbers, now=NOW))
     books.project("new")
-    assert shown(books, whole).used_tokens == 2 * CALL_TOKENS
-    assert books.told(str(whole))[-1] == "budget.exceeded"
-    assert put(books) == whole
-    assert shown(books, whole).used_tokens == 2 * CALL_TOKENS
+    assert used() == [2 * CALL_TOKENS, 2 * CALL_TOKENS], "whoever's it turns out to be"
+    assert [put(books), put(books, period="hourly")] == [daily, hourly]
+    assert used() == [2 * CALL_TOKENS, 2 * CALL_TOKENS], "as the ledger adds up"
 
 
 def test_a_threshold_is_told_again_where_the_limit_was_raised_meanwhile(books: Books) -> None:
@@ -222,3 +225,12 @@ def test_a_threshold_is_told_again_where_the_limit_was_raised_meanwhile(books: B
     charge(books, 600)
     charge(books, 200)
     assert books.told(str(number)) == ["budget.set", "budget.warning", "budget.extended", "budget.warning"]
+
+
+def test_what_is_told_of_a_call_after_midnight_is_of_the_day_that_the_ledger_has_it_in(books: Books) -> None:
+    number, day = put(books), timedelta(days=1)
+    for at, now in ((NOW, NOW), (NOW + day, NOW + day)):
+        output_tokens = CALL.output_tokens + (now - NOW) // day
+        charges = told(books, like(at=at, output_tokens=output_tokens))
+        books.do(lambda tx, charges=charges, now=now: budgets.charge(tx, charges, now=now))  # type: ignore[misc]
+    assert [each.used_tokens for each in history(books, number)] == [CALL_TOKENS + 1]

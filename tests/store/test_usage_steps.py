@@ -71,7 +71,7 @@ def record(tx: Tx, *calls: Call, source: Source = Source.TRANSCRIPT) -> None:
         pytest.param(lambda tx: record(tx, call(-1), source=Source.OTLP), id="a call that a receiver is told of"),
         pytest.param(lambda tx: record(tx, call(7), source=Source.OTLP), id="one that a file told of"),
         pytest.param(lambda tx: attribution.attribute(tx, [number_of(tx, "other")], now=NOW), id="whose calls"),
-        pytest.param(lambda tx: attribution.belong_to(tx, 1, "/other", now=NOW), id="a new project"),
+        pytest.param(lambda tx: attribution.belong_to(tx, 1, "/other"), id="a new project"),
     ],
 )
 def test_a_write_costs_no_more_in_a_ledger_that_is_long(
