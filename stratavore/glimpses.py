@@ -82,11 +82,8 @@ class Watch:
         """What its screen shows: a dialog of its agent, or what was configured to look for."""
         self._size_shown, self._shown_at = self._size, time.monotonic()
         lines = self._lines()
-        for words, activity in self.agent.dialogs:
-            if found := next((line for line in lines if words in line), None):
-                return Shown(Live(activity=activity, said=found.strip(" │|").lstrip("?>●› ")))
         if self.agent.dialogs:
-            return Shown(None)
+            return Shown(on_screen(self.agent, lines))
         for activity, pattern in patterns:
             for line in reversed(lines[-_LAST_LINES:]):
                 if pattern.search(line[:_LONGEST_LINE]):
@@ -121,10 +118,22 @@ class Watch:
         return live
 
     def _lines(self) -> list[str]:
-        tail = read_tail(self._log, _TAIL_BYTES)
         if not self.row.tty:
-            return tail.decode(errors="replace").splitlines()
-        return snapshot(tail, self.row.terminal_rows, self.row.terminal_columns)
+            return read_tail(self._log, _TAIL_BYTES).decode(errors="replace").splitlines()
+        return screen_lines(self._log, self.row.terminal_rows, self.row.terminal_columns)
+
+
+def screen_lines(log: Path, rows: int, columns: int) -> list[str]:
+    """What the terminal of a run shows now."""
+    return snapshot(read_tail(log, _TAIL_BYTES), rows, columns)
+
+
+def on_screen(agent: Agent, lines: Sequence[str]) -> Live | None:
+    """What the agent does, by the words of it that stand on its screen."""
+    for words, activity in agent.dialogs:
+        if found := next((line for line in lines if words in line), None):
+            return Live(activity=activity, said=found.strip(" │|").lstrip("?>●› "))
+    return None
 
 
 def compiled(patterns: Mapping[str, str]) -> list[tuple[Activity, re.Pattern[str]]]:

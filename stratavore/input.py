@@ -3,7 +3,8 @@
 Rule 1: a text is pasted and submitted by a key of its own, in one frame that nobody can type between.
 Rule 2: whether the program took it is what the agent itself says; if it says nothing, that is unknown. That it was not
 taken is said only of what a budget is known to refuse.
-Rule 3: nothing is typed into a permission dialog by accident: a text is refused while the agent waits for a decision.
+Rule 3: nothing is typed into a dialog by accident: a text is refused while the agent waits for a decision, be that of a
+permission or of what stands before its prompt. Keys are meant. A program of no known dialogs takes every text.
 """
 
 import asyncio
@@ -11,10 +12,12 @@ import logging
 from collections.abc import Sequence
 
 from stratavore import process
+from stratavore.activity import WAITING, Source
 from stratavore.agents import Agent, Live, Start, resolve
 from stratavore.context import Asker, Context
 from stratavore.ending import read_tail
 from stratavore.errors import Conflict, Degraded, Invalid, StorageFailed
+from stratavore.glimpses import on_screen, screen_lines
 from stratavore.lifecycle import State
 from stratavore.model import Activity, Sent
 from stratavore.protocol import Input, Nothing
@@ -45,6 +48,8 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
     before = _live(agent, row, start)
     if request.text is not None:
         _refuse_at_a_dialog(row, agent, before)
+        if before is None:
+            await _refuse_at_a_shown_dialog(context, row, agent)
     parts = _parts(request, agent, _modes(context, row))
     if not parts or (request.text is not None and not request.text.strip() and not request.keys):
         raise Invalid("there is nothing to send", remedy="give a text, or `--key enter`")
@@ -67,6 +72,24 @@ def _refuse_at_a_dialog(row: Supervised, agent: Agent, live: Live | None) -> Non
             " sign in)",
             remedy=f"`stratavore attach {row.name}` and answer, or send it again in a moment",
         )
+
+
+async def _refuse_at_a_shown_dialog(context: Context, row: Supervised, agent: Agent) -> None:
+    """Of those that tell of no dialog in a file the screen is looked at anew: what is believed may be a second old."""
+    belief = context.activity.of(row.id)
+    if belief.activity is Activity.WAITING_PERMISSION and belief.source is not Source.SCREEN:
+        raise _asks(row, belief.waiting_for or "a permission")
+    if agent.dialogs:
+        recipe, log_file = supervision.get_recipe(context.rows, row.id), context.paths.run_log(row.shim, row.key)
+        size = recipe.terminal_rows, recipe.terminal_columns
+        shown = on_screen(agent, await asyncio.to_thread(screen_lines, log_file, *size))
+        if shown is not None and shown.activity in WAITING:
+            raise _asks(row, shown.said)
+
+
+def _asks(row: Supervised, what: str) -> Conflict:
+    remedy = f"`stratavore attach {row.name}` and answer, or press keys: `stratavore send {row.name} --key KEY`"
+    return Conflict(f"{row.name} asks something, and your text would answer it: {what}", remedy=remedy)
 
 
 async def interrupt_runner(context: Context, asker: Asker, request: Nothing, runner: str) -> Sent:

@@ -1,12 +1,14 @@
 """The verbs that type: into a real terminal, as a person would."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
+from stratavore.activity import Source
 from stratavore.errors import Conflict, Invalid, NotFound
-from stratavore.model import Sent
-from tests.house import House, together
+from stratavore.model import Activity, Sent
+from tests.house import House, living, quick, together, until
 
 ECHO = "stty raw -echo; echo ready; exec od -An -v -tx1 -w1"
 """Prints each byte that it gets, in hexadecimal, a line each."""
@@ -107,6 +109,50 @@ async def test_what_means_nothing_is_refused(shared: House, fields: dict[str, ob
     runner = await shared.running("p")
     with pytest.raises(Invalid, match=complaint):
         await shared.ask("send_input", runner.id, **fields)
+
+
+@pytest.mark.parametrize(
+    ("agent", "asks"),
+    [
+        ("gemini", "Do you trust the files in this folder?"),
+        ("gemini", "Allow execution of: rm"),
+        ("codex", "Choose how you want to use Codex. Press enter"),
+    ],
+)
+async def test_no_text_answers_a_dialog_but_a_key_may(tmp_path: Path, agent: str, asks: str) -> None:
+    """An Enter behind the text would choose what stands first there: to trust, to allow."""
+    profile = {"agent": agent, "argv": ("sh", "-c", f"printf '%s\\n' '{asks}'; {ECHO}")}
+    async with living(tmp_path / "state", quick(agents={"asking": profile})) as house:
+        await house.project("p", agent="asking")
+        runner = await house.running("p", argv=[])
+        await house.says(runner, "ready")
+        with pytest.raises(Conflict, match=rf"your text would answer it: {asks[:20]}") as refusal:
+            await house.ask("send_input", runner.id, text="hello")
+        assert f"stratavore attach {runner.name}" in refusal.value.remedy
+        await house.ask("send_input", runner.id, keys=["enter"])
+        await house.says(runner, " 0d\n")
+        assert b" 68\n" not in house.output(runner)
+
+
+async def test_after_a_failed_turn_a_text_is_taken_and_none_while_a_permission_is_asked_for(tmp_path: Path) -> None:
+    profile = {"agent": "opencode", "argv": ("sh", "-c", ECHO)}
+    async with living(tmp_path / "state", quick(agents={"failing": profile})) as house:
+        await house.project("p", agent="failing")
+        runner, board = await house.running("p", argv=[]), house.context.activity
+        await house.says(runner, "ready")
+        await until(lambda: runner.id in board.runs())
+        for source, activity in (
+            (Source.RECORDS, Activity.WAITING_INPUT),
+            (Source.HOOK, Activity.WAITING_PERMISSION),
+        ):
+            board.say(runner.id, source, activity, "its words", house.context.clock.now())
+            await until(lambda activity=activity: board.of(runner.id).activity is activity)  # type: ignore[misc]
+            if activity is Activity.WAITING_INPUT:
+                await house.ask("send_input", runner.id, text="h")
+                await house.says(runner, " 68\n")
+            else:
+                with pytest.raises(Conflict, match="its words"):
+                    await house.ask("send_input", runner.id, text="h")
 
 
 @together
