@@ -39,7 +39,12 @@ _OWN_SESSION = ("--session-id", "--resume", "-r", "--session-file")
 
 
 class Gemini(Agent):
-    """Runs as one process instead of two, because its outer one is deaf to signals; ends at TERM with 0."""
+    """Ends at TERM with 0.
+
+    With a terminal it is two processes: after some answers (to trust the folder, to sign in) the inner one ends with
+    199, and the outer one starts it anew with the same words. The outer one is deaf to signals: TERM goes to the group.
+    Without a terminal there is nobody to answer, and one is enough.
+    """
 
     name = "gemini"
     program = "gemini"
@@ -48,7 +53,7 @@ class Gemini(Agent):
     home_default = "~"
     home_folder = ".gemini"
     permission_options: Mapping[str, int] = {"--approval-mode": 1, "--yolo": 0, "-y": 0}
-    parent_markers = ("GEMINI_CLI", "GEMINI_CLI_TRUST_WORKSPACE")
+    parent_markers = ("GEMINI_CLI", "GEMINI_CLI_NO_RELAUNCH", "GEMINI_CLI_TRUST_WORKSPACE")
     # Its records tell neither that it asks for a permission nor that it is done.
     asks_on_screen = True
     dialogs = (
@@ -83,8 +88,8 @@ class Gemini(Agent):
             *start.extra,
             *(() if prompt is None else (f"{flag}={prompt}",)),
         )
-        env = {"GEMINI_CLI_NO_RELAUNCH": "true"} | account_env(self, start)
-        return Launch(argv=argv, env=env, session_id=session_id)
+        alone = {} if start.tty else {"GEMINI_CLI_NO_RELAUNCH": "true"}
+        return Launch(argv=argv, env=alone | account_env(self, start), session_id=session_id)
 
     def transcript(self, home: Path, session_id: str) -> Path | None:
         """The name ends with the id's first eight letters, and the folder is the project's."""

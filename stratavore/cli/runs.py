@@ -51,6 +51,7 @@ def following(runner_id: str, key: str) -> "NextRun":
 
     It tells Waiting as long as the runner is between two, None when it has ended for good.
     """
+    from stratavore.model import RunnerState
     from stratavore.terminal.output import Waiting
 
     number = int(key.rpartition(".")[2])
@@ -66,6 +67,9 @@ def following(runner_id: str, key: str) -> "NextRun":
             is_living = runner_id in [runner["id"] for runner in read("list_runners", quiet=True)]
         except StratavoreError as error:
             return Waiting(error.message)
-        return Waiting() if is_living else None
+        if not is_living:
+            return None
+        # While it still counts as running, its end is not written down yet, nor what follows.
+        return Waiting() if found["state"] == RunnerState.BACKOFF else Waiting("")
 
     return next_run

@@ -86,7 +86,7 @@ class _Session:
         self._offset = 0
         self._key = ""
         self._run_ended: str | None = None
-        self._is_waiting = False
+        self._is_waiting = self._has_told = False
         self._outcome: AttachOutcome | None = None
 
     def run(self, run: Run) -> AttachOutcome:
@@ -114,7 +114,7 @@ class _Session:
             self._log = LogFile(run.log)
         except FileNotFoundError:
             raise NotFound(f"the output of {run.key} is gone", remedy="it was pruned with its runner") from None
-        self._key, self._run_ended, self._is_waiting = run.key, None, False
+        self._key, self._run_ended, self._is_waiting, self._has_told = run.key, None, False, False
         if run.shim is None:
             self._run_ended = "it has ended"
             return
@@ -311,11 +311,12 @@ class _Session:
             case None:
                 self._outcome = AttachOutcome(How.ENDED, self._run_ended)
             case Waiting(why):
-                if not self._is_waiting:
+                if why and not self._has_told:
                     self._say_between(f"{self._run_ended}; {why}")
+                    self._has_told = True
                 self._is_waiting = True
             case Run() as run:
-                if not self._is_waiting:
+                if not self._has_told:
                     self._say_between(f"{self._run_ended}; started again")
                 self._disconnect()
                 self._connect(run, takeover=False)

@@ -33,7 +33,7 @@ class Edge(StrEnum):
 
 
 class Waiting(NamedTuple):
-    """No next run yet, but there may be one."""
+    """No next run yet, but there may be one; `why` is empty where nobody knows yet."""
 
     why: str = "it will be started again"
 

@@ -74,6 +74,22 @@ def test_a_wall_is_a_question_to_a_person(agent: str, change: Callable[[Path], N
             terminal.until(lambda: shown(bench, terminal) is Activity.WAITING_INPUT, what="its wall is known")
 
 
+@needs("gemini")
+def test_gemini_begins_anew_by_itself_once_its_folder_is_trusted_and_has_its_prompt(tmp_path: Path) -> None:
+    """Its inner process ends with 199; with us it would be a failed run."""
+    with KINDS["gemini"].serve() as standin:
+        bench = Bench("gemini", tmp_path, standin)
+        untrusted_gemini(Path(bench.start.env["HOME"]))
+        launch = bench.plan(prompt="count to 3")
+        with Terminal(launch.argv, {**bench.start.env, **launch.env}, Path(bench.start.cwd)) as terminal:
+            terminal.until_shown("Do you trust the files")
+            terminal.until_quiet(0.3)
+            terminal.type(b"\r")
+            terminal.until_shown("word-3")
+            assert bench.find_session(terminal) == bench.start.session_id
+            assert bench.stop(terminal) == 0
+
+
 @pytest.mark.parametrize("agent", [pytest.param("gemini", marks=needs("gemini"))])
 def test_a_request_for_permission_is_known_by_its_dialog(agent: str, tmp_path: Path) -> None:
     mode = "default"

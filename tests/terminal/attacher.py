@@ -1,4 +1,5 @@
-"""`attach` as a process: KEY LOG SHIM [--read-only] [--takeover] [--osc52] [--next KEY LOG SHIM] [--chord TEXT].
+"""`attach` as a process: KEY LOG SHIM [--read-only] [--takeover] [--osc52] [--unsure] [--next KEY LOG SHIM]
+[--chord TEXT].
 
 Prints `OUTCOME how detail` when it is back, or `REFUSED message`.
 """
@@ -10,6 +11,7 @@ from pathlib import Path
 from stratavore.errors import StratavoreError
 from stratavore.terminal.attach import Options, attach
 from stratavore.terminal.chord import DEFAULT, Chord
+from stratavore.terminal.output import Waiting
 from stratavore.terminal.runlog import Run
 
 
@@ -20,9 +22,10 @@ def main() -> None:
     parser.add_argument("--takeover", action="store_true")
     parser.add_argument("--osc52", action="store_true")
     parser.add_argument("--chord", default=DEFAULT)
+    parser.add_argument("--unsure", action="store_true", help="at first nobody knows what follows")
     parser.add_argument("--next", nargs=3, action="append", default=[])
     given = parser.parse_args()
-    following = [_run(text) for text in given.next]
+    following: list[Run | Waiting] = [Waiting("")] * given.unsure + [_run(text) for text in given.next]
     options = Options(Chord.parse(given.chord), given.read_only, given.takeover, osc52=given.osc52, name="the runner")
     try:
         outcome = attach(_run(given.run), options, next_run=lambda: following.pop(0) if following else None)

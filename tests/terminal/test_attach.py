@@ -198,6 +198,14 @@ def test_a_restart_goes_on_with_the_next_run(shim: Shim, attacher: Attacher) -> 
     wait_until(lambda: b"z" in output(second))
 
 
+def test_that_it_is_started_again_is_said_only_where_that_is_known(shim: Shim, attacher: Attacher) -> None:
+    child = attacher(shim.shell("echo one; read go; exit 3"), "--unsure")
+    child.expect_exact("one")
+    child.send(b"\r")
+    child.expect_exact("OUTCOME ended exit code 3")
+    assert b"; " not in shown(child)
+
+
 def test_a_slow_terminal_gets_everything(shim: Shim, attacher: Attacher) -> None:
     child = attacher(shim.shell("echo ready; read go; seq 100000 | tr '\\n' ' '; echo; echo finished; cat"))
     child.expect_exact("ready")
