@@ -88,7 +88,7 @@ def _interrupted(progress: Progress) -> str:
 
 def _told(progress: Progress) -> str:
     bad = f"; {progress['bad_lines']} lines could not be read" if progress["bad_lines"] else ""
-    known = progress["sessions"] - progress["new_sessions"]
+    known = progress["known_sessions"]
     besides = f" ({humane.plural(known, 'session')} known already)" if known else ""
     return (
         f"{humane.plural(progress['new_sessions'], 'session')} and {humane.plural(progress['calls'], 'call')} brought"

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -14,13 +14,19 @@ from stratavore.model import NO_IMPORT, ImportProgress
 class BringingIn:
     """Files that are to be read whole, each once. `on_progress` is told after each step.
 
-    Conversations up to the number `known` were known before.
+    Conversations up to the number `known` were known before; those `told_before` had been read in these files.
     """
 
     def __init__(
-        self, files: Sequence[tuple[Followed, int]], on_progress: Callable[[ImportProgress], None], *, known: int = 0
+        self,
+        files: Sequence[tuple[Followed, int]],
+        on_progress: Callable[[ImportProgress], None],
+        *,
+        known: int = 0,
+        told_before: Collection[int] = (),
     ) -> None:
         self._known = known
+        self._told_before = frozenset(told_before)
         self._sizes = dict(files)
         self._on_progress = on_progress
         self._waiting = deque(self._sizes)
@@ -31,7 +37,11 @@ class BringingIn:
         self._sessions: set[int] = set()
         self._is_over = asyncio.Event()
         self._progress = msgspec.structs.replace(
-            NO_IMPORT, is_running=True, total_files=len(self._sizes), total_bytes=sum(self._sizes.values())
+            NO_IMPORT,
+            is_running=True,
+            total_files=len(self._sizes),
+            total_bytes=sum(self._sizes.values()),
+            known_sessions=len(self._told_before),
         )
         self._tell()
 
@@ -73,6 +83,7 @@ class BringingIn:
             bytes=self._bytes,
             sessions=len(self._sessions),
             new_sessions=sum(number > self._known for number in self._sessions),
+            known_sessions=sum(number <= self._known for number in self._sessions | self._told_before),
             calls=before.calls + (len(posted.charges) if own else 0),
             bad_lines=before.bad_lines + sum(piece.now.bad_lines - piece.was.bad_lines for piece in own),
         )

@@ -32,7 +32,7 @@ from stratavore.ledger.watching import Followed, Inhabitant, Watch
 from stratavore.model import ImportProgress
 from stratavore.money import nano
 from stratavore.runner_files import read_environment
-from stratavore.store import attribution, installation, reported, samples, sessions, tails
+from stratavore.store import attribution, installation, reported, samples, session_views, sessions, tails
 from stratavore.store.attribution import Entrance
 from stratavore.store.reported import Ended
 from stratavore.store.tails import Tail
@@ -119,7 +119,9 @@ class Ingest:
         """
         watch = await self._beside(self._watching)
         files = await self._beside(lambda: [file for home in found for file in watch.follow_all(Home(*home))])
-        work = BringingIn(files, on_progress, known=sessions.newest(self._context.rows))
+        paths = [str(file.path) for file, _ in files]
+        told = await self._beside(lambda: session_views.of_files(self._context.database.reader(), paths))
+        work = BringingIn(files, on_progress, known=sessions.newest(self._context.rows), told_before=told)
         self._brought_in.append(work)
         self._woken.set()
         try:

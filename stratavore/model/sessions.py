@@ -81,6 +81,8 @@ class ImportProgress(Public, frozen=True):
     """In which something was read that was not read before."""
     new_sessions: int
     """Those of them that were not known."""
+    known_sessions: int
+    """Those in these files that were, whether there was something new to be read in them or not."""
     calls: int
     bad_lines: int
     failed: str | None
@@ -94,6 +96,7 @@ NO_IMPORT = ImportProgress(
     total_bytes=0,
     sessions=0,
     new_sessions=0,
+    known_sessions=0,
     calls=0,
     bad_lines=0,
     failed=None,

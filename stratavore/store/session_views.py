@@ -124,6 +124,15 @@ def resolve(rows: Rows, reference: str) -> SessionRow:
     return get_row(rows, fitting[0]["number"])
 
 
+def of_files(rows: Rows, paths: Collection[str]) -> set[int]:
+    """The numbers of the conversations of which messages were counted in these files."""
+    found = rows.tuples(
+        "SELECT DISTINCT session FROM session_files WHERE path IN (SELECT value FROM json_each(?))",
+        (column(list(paths)),),
+    )
+    return {int(number) for (number,) in found}
+
+
 def runners_of(rows: Rows, numbers: Collection[int]) -> dict[int, list[str]]:
     """The names of the runners that were in each of these, the newest last; a forgotten one by its id."""
     names: dict[int, list[str]] = {}

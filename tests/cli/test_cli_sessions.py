@@ -67,7 +67,9 @@ def test_an_import_says_what_it_brought_in_and_does_not_count_it_twice(here: Cli
     first = here("import", "--agent", "claude")
     assert first.stdout.startswith("2 sessions and 4 calls brought in from 2 files")
     again = here.json("import")
-    assert (again["failed"], again["calls"]) == (None, 0)
+    assert (again["failed"], again["calls"], again["new_sessions"], again["known_sessions"]) == (None, 0, 0, 2)
+    told = here("import", "--agent", "claude").stdout
+    assert told.startswith("0 sessions and 0 calls brought in (2 sessions known already) from 2 files")
     listed = here.json("sessions", "--foreign")
     assert {(each["id"], each["is_foreign"], each["messages"], each["tokens"]) for each in listed} == {
         (A, True, 4, 30),

@@ -311,6 +311,8 @@ async def test_the_messages_of_a_database_are_counted_once_though_a_copy_of_it_i
         {"id": "ses_2", "messages": 0},
     ]
     assert [(each.sessions, each.new_sessions, each.calls) for each in told] == [(2, 2, 1), (2, 0, 0)]
+    again = await keeper.ingest.bring_in([("opencode", tmp_path / "copy")], lambda progress: None)
+    assert (again.new_sessions, again.known_sessions) == (0, 2)
 
 
 async def test_a_file_that_is_not_to_be_read_is_told_of_once_and_harms_no_other(
