@@ -10,7 +10,7 @@ from typing import IO, Any
 
 import click
 
-from stratavore.cli import humane
+from stratavore.cli import NO_ROOM, humane
 from stratavore.cli.asking import change, read
 from stratavore.cli.options import MOMENT, UserPath, agent_option, json_option, project_option, session_argument
 from stratavore.cli.output import note, say, show_facts, show_json, show_table
@@ -97,7 +97,7 @@ def archive(session: str, as_json: bool) -> None:
 @click.option("--output", "-o", metavar="F", type=UserPath(directories=False), help="Where to, in place of stdout.")
 def export(session: str, output: Path | None) -> None:
     """The transcript of a session as its agent writes it, whether the agent still has it or not."""
-    if output is not None and output.exists():
+    if output is not None and os.path.lexists(output):
         raise Invalid(f"{output} is there already", remedy="name a file that is not")
     found = read("get_session", session=session)
     path = found["transcript_path"]
@@ -142,10 +142,17 @@ def _number(count: int | None) -> str:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write into, which has its name once all of it is written."""
+    """A file to write into, which has its name once all of it is written. Raises Invalid: there can be none there."""
     beside = path.with_name(f".{path.name[:200]}.{os.getpid()}.part")
     try:
-        with open(beside, "xb") as file:
+        file = open(beside, "xb")  # noqa: SIM115 - closed below
+    except OSError as problem:
+        if problem.errno in NO_ROOM:
+            raise
+        remedy = f"name one in a directory that you may write to; {path.parent}: {problem.strerror}"
+        raise Invalid(f"the file {path} cannot be made", remedy=remedy) from None
+    try:
+        with file:
             yield file
         beside.rename(path)
     finally:

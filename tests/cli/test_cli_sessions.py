@@ -224,6 +224,9 @@ def test_a_copy_outlives_the_transcript(known: Cli, tmp_path: Path) -> None:
     known("sessions", "export", A, "--output", str(target))
     assert target.read_text() == content
     known("sessions", "export", A, "--output", str(target), exits=2)
+    for nowhere in (tmp_path / "nonexistent", Path("/proc"), target):
+        refused = known("sessions", "export", A, "--output", str(nowhere / "f"), exits=2).stderr
+        assert f"the file {nowhere}/f cannot be made → name one in a directory" in refused
     assert "question 0" in known("sessions", "transcript", A).stdout
     known("resume", A)
     assert path.read_text() == content
