@@ -120,7 +120,10 @@ def resolve(rows: Rows, reference: str) -> SessionRow:
         listed = ", ".join(f"{row['id']} ({row['agent']})" for row in fitting[:8])
         raise Ambiguous(f"{reference} fits several sessions: {listed}{', …' if len(fitting) > 8 else ''}")
     if not fitting:
-        raise NotFound(f"no session's id is or begins with {reference!r}", remedy="`stratavore sessions` lists them")
+        raise NotFound(
+            f"no session's id is or begins with {reference!r}",
+            remedy="`stratavore sessions` lists them; `stratavore import` reads at once what was just begun elsewhere",
+        )
     return get_row(rows, fitting[0]["number"])
 
 

@@ -200,6 +200,12 @@ def test_launch_goes_on_with_the_newest_or_with_a_copy(known: Cli) -> None:
     assert "one session" in known("launch", "work", "--continue", "--fork", A, exits=2).stderr
 
 
+def test_who_asks_for_one_that_is_too_new_to_be_known_is_told_how_it_becomes_known(here: Cli) -> None:
+    here("daemon", "start")
+    assert "`stratavore import` reads at once" in here("sessions", "show", "5555", exits=3).stderr
+    assert "`stratavore import` reads at once" in here("resume", "5555", exits=3).stderr
+
+
 def test_a_session_of_no_project_makes_its_directory_one(here: Cli) -> None:
     here("import")
     done = here("resume", A)
