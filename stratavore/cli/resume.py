@@ -40,7 +40,7 @@ def _how(function: F) -> F:
 
 @click.command(cls=TakesArgv)
 @click.argument("session", required=False, type=Reference("session"), shell_complete=completing.sessions)
-@project_option("Choose among the sessions of this project.")
+@project_option("Choose among the sessions of this project; with SESSION: refuse that of another one.")
 @_how
 @click.pass_context
 def resume(ctx: click.Context, /, session: str | None, project: str | None, agent: str | None, **how: Any) -> None:
@@ -50,7 +50,11 @@ def resume(ctx: click.Context, /, session: str | None, project: str | None, agen
     """
     if session is None:
         session = _pick(project)
-    ctx.exit(_go_on(ctx, read("get_session", session=session), agent, **how))
+    found = read("get_session", session=session)
+    if project is not None and project != found["project"]:
+        whose = f"of project {found['project']}" if found["project"] else "of no project"
+        raise Invalid(f"session {found['id']} is {whose}, not of {project}", remedy="leave --project out")
+    ctx.exit(_go_on(ctx, found, agent, **how))
 
 
 @click.command(cls=TakesArgv)

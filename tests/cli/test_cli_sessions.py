@@ -137,7 +137,9 @@ def test_one_is_shown_with_what_was_said_and_nothing_moves_the_cursor(known: Cli
 
 def test_a_session_is_resumed_once_and_by_its_id(known: Cli) -> None:
     known("resume", A, "--no-wait", "--attach", exits=2)
-    asked = one(known.json("resume", A, "--name", "again", "--no-wait"))
+    refused = known("resume", A, "--project", "elsewhere", exits=2).stderr
+    assert f"session {A} is of project work, not of elsewhere → leave --project out" in refused
+    asked = one(known.json("resume", A, "--project", "work", "--name", "again", "--no-wait"))
     assert asked["state"] in ("starting", "running")
     runner = known.json("show", "again")
     assert (runner["session_id"], runner["project"]) == (A, "work")
