@@ -9,7 +9,7 @@ import click
 
 from stratavore.cli import completing
 from stratavore.cli.asking import change, need_daemon, read
-from stratavore.cli.launch import TakesArgv, variables, wish
+from stratavore.cli.launch import TakesArgv, goes_on_with, variables, wish
 from stratavore.cli.listing import show_runners
 from stratavore.cli.opening import project_of
 from stratavore.cli.options import Reference, agent_option, json_option, project_option, session_argument
@@ -101,9 +101,10 @@ def _go_on(
         tty=not no_tty,
         env=variables(env),
     )
-    runners = answer["runners"] if no_wait else started(answer["runners"])
+    note(goes_on_with(answer["goes_on_with"]))
     for warning in answer["warnings"]:
         note(warning)
+    runners = answer["runners"] if no_wait else started(answer["runners"])
     refuse_failed(runners)
     if then_attach:
         from stratavore.cli.attach import attach_to

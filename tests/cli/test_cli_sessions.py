@@ -165,7 +165,9 @@ def test_who_is_in_it_elsewhere_is_named(known: Cli, tmp_path: Path) -> None:
     finally:
         child.kill()
         child.wait()
-    assert one(known.json("adopt", A))["session_id"] == A
+    adopted = known("adopt", A, "--json")
+    assert f"goes on with session {A} “question 0” (claude, " in adopted.stderr
+    assert one(json.loads(adopted.stdout))["session_id"] == A
     known("stop", "--all")
     assert "is ours already" in known("adopt", A, exits=4).stderr
 
@@ -210,8 +212,9 @@ def test_who_asks_for_one_that_is_too_new_to_be_known_is_told_how_it_becomes_kno
 
 def test_a_session_of_no_project_makes_its_directory_one(here: Cli) -> None:
     here("import")
-    done = here("resume", A)
+    done = here("resume", A[:-1] + "1", "--no-wait")
     assert "is now the project work" in done.stderr
+    assert f"goes on with session {A} “question 0” (claude, " in done.stderr
     assert here.json("sessions", "show", A)["project"] == "work"
 
 
