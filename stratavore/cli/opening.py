@@ -14,6 +14,7 @@ import click
 from stratavore.cli.asking import change, need_daemon, read
 from stratavore.cli.choosing import Listed
 from stratavore.cli.commands import COMMANDS
+from stratavore.cli.consent import choice
 from stratavore.cli.launch import TakesArgv, wish
 from stratavore.cli.listing import brief, show_runners
 from stratavore.cli.options import UserPath, agent_option, project_argument
@@ -74,8 +75,7 @@ def _pick(living: Listed) -> dict[str, Any]:
         raise Ambiguous(f"several runners live there: {names}", remedy="`stratavore attach RUNNER` names one")
     heads, rows = brief(living)
     show_table(["", *heads], [[str(number), *row] for number, row in enumerate(rows, 1)])
-    number = click.prompt("Which one", type=click.IntRange(1, len(living)), default=1, err=True)
-    return living[number - 1]
+    return living[choice(len(living)) - 1]
 
 
 def project_of(directory: Path) -> str:

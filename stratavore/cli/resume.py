@@ -9,6 +9,7 @@ import click
 
 from stratavore.cli import completing
 from stratavore.cli.asking import change, need_daemon, read
+from stratavore.cli.consent import choice
 from stratavore.cli.launch import TakesArgv, goes_on_with, variables, wish
 from stratavore.cli.listing import show_runners
 from stratavore.cli.opening import project_of
@@ -122,5 +123,4 @@ def _pick(project: str | None) -> str:
     if not found:
         raise NotFound("no session can be resumed", remedy="`stratavore sessions` says why not")
     show_table(["", *HEADS], [[str(number), *row(session)] for number, session in enumerate(found, 1)])
-    number = click.prompt("Which one", type=click.IntRange(1, len(found)), default=1, err=True)
-    return str(found[number - 1]["id"])
+    return str(found[choice(len(found)) - 1]["id"])

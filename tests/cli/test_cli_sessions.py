@@ -137,8 +137,8 @@ def test_one_is_shown_with_what_was_said_and_nothing_moves_the_cursor(known: Cli
 
 def test_a_session_is_resumed_once_and_by_its_id(known: Cli) -> None:
     known("resume", A, "--no-wait", "--attach", exits=2)
-    refused = known("resume", A, "--project", "elsewhere", exits=2).stderr
-    assert f"session {A} is of project work, not of elsewhere → leave --project out" in refused
+    wrong = known("resume", A, "--project", "elsewhere", exits=2).stderr
+    assert f"session {A} is of project work, not of elsewhere → leave --project out" in wrong
     asked = one(known.json("resume", A, "--project", "work", "--name", "again", "--no-wait"))
     assert asked["state"] in ("starting", "running")
     runner = known.json("show", "again")
@@ -175,7 +175,14 @@ def test_who_is_in_it_elsewhere_is_named(known: Cli, tmp_path: Path) -> None:
 def test_without_a_name_it_is_chosen_on_a_terminal_and_asked_for_elsewhere(known: Cli) -> None:
     assert "which session?" in known("resume", exits=2).stderr
     with terminal(known, "resume") as child:
+        child.expect_exact("Which one (q: none)")
+        child.sendline("q")
+        child.expect(pexpect.EOF)
+    assert child.wait() == 130
+    with terminal(known, "resume") as child:
         child.expect("Which one")
+        child.sendline("3")
+        child.expect("say a number from 1 to 2")
         child.sendline("2")
         child.expect("running")
         child.expect(pexpect.EOF)
