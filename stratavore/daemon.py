@@ -37,13 +37,14 @@ from stratavore.imports import Imports
 from stratavore.ledger.ingest import Ingest
 from stratavore.ledger.otlp import Receiver
 from stratavore.ledger.prices import Prices
+from stratavore.ledger.repricing import price_again
 from stratavore.logs import open_log
 from stratavore.model import Reconciled, ShimId
 from stratavore.paths import Paths
 from stratavore.sampling import Sampling
 from stratavore.shim.client import MARKER, ExitRecord
 from stratavore.shims import Shims
-from stratavore.store import events, installation, repricing
+from stratavore.store import events, installation
 from stratavore.store.database import Condition, Database, Health, open_readonly
 from stratavore.store.lock import hold_lock
 from stratavore.supervisor import Supervisor
@@ -54,7 +55,7 @@ from stratavore.watching import Watching
 log = logging.getLogger(__name__)
 
 _FAILURES_BORNE, _FAILURE_MEMORY_SECONDS = 3, 600.0
-_LOOK_SECONDS, _HOUSEKEEPING_SECONDS = 1.0, 600.0
+_LOOK_SECONDS, _PRICING_SECONDS, _HOUSEKEEPING_SECONDS = 1.0, 5.0, 600.0
 _SWITCH_SECONDS = 0.0005
 """With Python's own 5 ms, one busy thread costs the loop up to 19 ms a turn."""
 
@@ -211,7 +212,10 @@ async def build(
             idle_seconds=config.shim.idle_exit,
         )
         prices, now = Prices(config.prices), clock.now()
-        await database.write(lambda tx: repricing.price_again(tx, prices, now=now))
+        pricing = asyncio.ensure_future(price_again(database, prices, daemon.judge, now=now))
+        pricing.add_done_callback(daemon.on_end_of_work)
+        stack.push_async_callback(_cancel, pricing)
+        await asyncio.wait([pricing], timeout=_PRICING_SECONDS)  # a long ledger is priced beside all else
         board, holds, copying = Board(clock.now), Holds(), Turns()
         context = Context(config, paths, database, shims, clock, News(), daemon, now, board, holds, copying, prices)
         supervisor = daemon.supervisor = Supervisor(context)

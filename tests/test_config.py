@@ -112,6 +112,7 @@ def test_the_source_of_a_key_is_its_file_and_line(read: Load, tmp_path: Path) ->
         ("[daemon]\n\nlog_level info", 3, "not TOML", ""),
         ("[daemon]\nlog_level = '''", 2, "not TOML", ""),
         ("[prices.m]\ninput = 3", 2, "[prices.m] output must be given where input is", ""),
+        ("[prices.m]\noutput = 5", 2, "[prices.m] input must be given where output is", ""),
         ("[runners]\nbackoff_first = '10m'", 2, "[runners] backoff_first must not be longer", ""),
         ("[supervision]\nheartbeat_ttl = 5", 2, "must not be shorter than sample_interval", ""),
     ],

@@ -141,7 +141,11 @@ class Budgets(Section, frozen=True, kw_only=True):
     """How spending is bounded: the budgets themselves are set with `stratavore budget set`."""
 
     timezone: Annotated[
-        str, says("Days, weeks and months of budgets begin by its clock: `Europe/Berlin`; empty: this machine's.")
+        str,
+        says(
+            "Days, weeks and months of budgets begin by its clock: `Europe/Berlin`; empty: this machine's. It holds"
+            " after `stratavore daemon restart`, from the next period on."
+        ),
     ] = ""
     estimate_tokens: Annotated[
         int,
@@ -266,7 +270,10 @@ class Profile(Section, frozen=True, kw_only=True):
 
 
 class ModelPrice(Section, frozen=True, kw_only=True):
-    """What a model costs, in US dollars for a million tokens of each class. Caches cost as input does, if not given."""
+    """What a model costs, in US dollars for a million tokens of each class. Caches cost as input does, if not given.
+
+    What is changed holds after `stratavore daemon restart`, and then for the model's past calls too.
+    """
 
     input: Annotated[float, Meta(ge=0, le=1e6), says("What is sent and comes from no cache.")] = 0.0
     output: Annotated[float, Meta(ge=0, le=1e6), says("What is answered, reasoning included.")] = 0.0
@@ -277,6 +284,8 @@ class ModelPrice(Section, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.input and not self.output:
             raise ValueError("output must be given where input is: no model answers for nothing")
+        if self.output and not self.input:
+            raise ValueError("input must be given where output is: no model reads for nothing")
 
 
 class Config(Section, frozen=True, kw_only=True):

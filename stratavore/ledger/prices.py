@@ -7,7 +7,7 @@ Rule 4: what the configuration says of a model holds for every moment, and for i
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -93,15 +93,16 @@ class Prices:
                 self._known.setdefault(model, []).append(
                     _Since(row.since, row.price(), tokens, above.price(), row.fast)
                 )
-        self._configured = {model: _of(said) for model, said in (configured or {}).items()}
+        self.configured = {model: _of(said) for model, said in (configured or {}).items()}
+        """What the configuration says, by the names under which it says it."""
 
     def __call__(self, model: str, at: str, prompt_tokens: int = 0) -> Price | None:
         """What a call with a prompt of that size cost at that moment (as `clock.iso` writes it); None: not known."""
-        if model.endswith(FAST) and model not in self._configured:
+        if model.endswith(FAST) and model not in self.configured:
             return self._of_fast(model.removesuffix(FAST), at, prompt_tokens)
         for name in _names(model):
-            if name in self._configured:
-                return self._configured[name]
+            if name in self.configured:
+                return self.configured[name]
             if (row := self._row(name, at)) is not None:
                 is_above = row.above_tokens is not None and prompt_tokens > row.above_tokens
                 return row.above_price if is_above else row.price
@@ -110,6 +111,13 @@ class Prices:
     def has(self, model: str, at: str) -> bool:
         """Whether calls of that model can be priced."""
         return self(model, at) is not None
+
+    def deciding(self, model: str, said: Collection[str]) -> str | None:
+        """Under which of these names a configuration that says them decides what that model costs; None: the table."""
+        if model.endswith(FAST) and model not in said:
+            model = model.removesuffix(FAST)
+        known = next((name for name in _names(model) if name in said or name in self._known), None)
+        return known if known in said else None
 
     def _row(self, name: str, at: str) -> _Since | None:
         return next((row for row in self._known.get(name, ()) if row.day <= at), None)

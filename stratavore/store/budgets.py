@@ -1,6 +1,7 @@
 """Budgets: what may be used in each of their periods, and what was.
 
-Rule 1: what was used is booked into the period that it was used in, however late it is told; nobody ever books less.
+Rule 1: what was used is booked into the period that it was used in, however late it is told; less is booked only where
+the ledger's own row says less than it did.
 Rule 2: all that is booked, marked and told of a crossing is one transaction with the ledger's own rows.
 Rule 3: a budget counts from the beginning of the period in which it was set.
 Rule 4: a call that turns out to be another's (its conversation is a fork of one that is read later) stays booked where
@@ -89,13 +90,15 @@ class _Booking:
         """Book the sums, shrink what is held for those who used it, and mark what was crossed."""
         for (budget_id, starts_at), (tokens, nano_usd) in self._sums.items():
             self._tx.execute(
-                "UPDATE budget_periods SET used_tokens = used_tokens + ?, used_nano_usd = used_nano_usd + ?"
+                "UPDATE budget_periods SET used_tokens = MAX(0, used_tokens + ?),"
+                " used_nano_usd = MAX(0, used_nano_usd + ?)"
                 " WHERE budget_id = ? AND starts_at = ?",
                 (tokens, nano_usd, budget_id, starts_at),
             )
             budget_rows.mark(self._tx, self._budgets[budget_id], starts_at, now=self._now)
         for runner_id, (tokens, nano_usd, last) in self._of_runner.items():
-            reservations.settle(self._tx, runner_id, Estimate(tokens, nano_usd), since=last)
+            used = Estimate(max(0, tokens), max(0, nano_usd))
+            reservations.settle(self._tx, runner_id, used, since=last)
 
     def _period(self, budget: BudgetRow, at: datetime, moment: str) -> str:
         """The period of `at`; neighbours in a file are most often of the same one."""

@@ -50,7 +50,10 @@ Prices = Callable[[str, str, int], Price | None]
 
 
 class Charge(NamedTuple):
-    """What a call added to the ledger just now: differences, never negative, all classes of tokens together."""
+    """What a call added to the ledger just now: differences, all classes of tokens together.
+
+    They are negative where what is told now replaces what was too much, or where a price was wrong.
+    """
 
     runner_id: str | None
     project_id: int | None
@@ -337,10 +340,10 @@ def book_runners(tx: Tx, were: Iterable[Entry], are: Iterable[Entry]) -> None:
 def _charge(old: Entry | None, new: Entry, at: datetime) -> Charge | None:
     tokens = new.tokens - (0 if old is None else old.tokens)
     nano_usd = (new.cost_nano_usd or 0) - (0 if old is None else old.cost_nano_usd or 0)
-    if tokens <= 0 and nano_usd <= 0 and old is not None:
+    if tokens == nano_usd == 0 and old is not None:
         return None
     is_priced = new.cost_nano_usd is not None
-    return Charge(new.runner_id, new.project_id, new.agent, new.model, at, max(0, tokens), max(0, nano_usd), is_priced)
+    return Charge(new.runner_id, new.project_id, new.agent, new.model, at, tokens, nano_usd, is_priced)
 
 
 def _larger(one: int | None, other: int | None) -> int | None:

@@ -140,6 +140,13 @@ CREATE INDEX usage_project ON usage (project_id, at);
 CREATE INDEX usage_unpriced ON usage (model) WHERE cost_nano_usd IS NULL;
 CREATE INDEX usage_request ON usage (agent, request_id) WHERE request_id IS NOT NULL;
 
+-- What the configuration said that models cost when the calls of the ledger were priced: five numbers as JSON; empty
+-- while their calls are being priced again.
+CREATE TABLE configured_prices (
+    model TEXT PRIMARY KEY,
+    price TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- What each runner used so far: changed together with the ledger, so that a list of runners need not add up.
 CREATE TABLE runner_usage (
     runner_id      TEXT    PRIMARY KEY,
