@@ -5,15 +5,16 @@ Rule: nothing of it is written by hand; tests/cli/test_reference.py finds it sta
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import click
 import msgspec
 
-from stratavore import errors, model, protocol
+from stratavore import errors, model
 from stratavore.cli import INTERRUPTED, PIPE_CLOSED
 from stratavore.cli.commands import COMMANDS
 from stratavore.cli.program import program
+from stratavore.rescue import Living
 
 HEAD = """\
 # The command line
@@ -31,29 +32,45 @@ Made from the program by `python -m stratavore.cli.reference`.
 - Reading commands work with the daemon down: the answer then comes from the database, and stderr says so.
 - `eval "$(stratavore completion bash)"` completes commands, projects and runners (also `zsh`, `fish`).
 """
-ANSWERED_BY = {
-    "projects list": "list_projects",
-    "projects show": "get_project",
-    "runners": "list_runners",
-    "show": "get_runner",
-    "explain": "explain_runner",
-    "launch": "launch",
-    "launch --dry-run": "launch",
-    "send": "send_input",
-    "approvals": "list_approvals",
-    "approve": "decide_approval",
-    "deny": "decide_approval",
-    "status": "status",
-    "daemon status": "daemon_status",
-    "import": "begin_import",
-    "sessions": "list_sessions",
-    "sessions show": "get_session",
-    "sessions transcript": "read_transcript",
-    "events": "list_events",
-    "reconcile": "reconcile",
-    "du": "disk_use",
-    "prune": "prune",
+ANSWERED_BY: Mapping[str, type | str] = {
+    **dict.fromkeys(("projects", "projects list"), list[model.Project]),
+    **dict.fromkeys(("new", "projects show", "projects set", "projects rename"), model.Project),
+    **dict.fromkeys(("projects archive", "projects unarchive"), model.Project),
+    "projects delete": model.Acknowledged,
+    **dict.fromkeys(("runners", "ps"), list[model.Runner]),
+    **dict.fromkeys(("show", "rename"), model.Runner),
+    "show --screen": "An array of text: the lines of the screen. `logs --screen` as well.",
+    "explain": model.Explanation,
+    **dict.fromkeys(("launch", "resume", "adopt"), model.Launched),
+    "launch --dry-run": model.LaunchPlan,
+    **dict.fromkeys(("send", "interrupt"), model.Sent),
+    "logs": "An array of text: the lines. With `--follow` each is one line of JSON, as it comes.",
+    "approvals": list[model.Approval],
+    **dict.fromkeys(("approve", "deny"), model.Approval),
+    **dict.fromkeys(("stop", "kill", "rm", "pause", "unpause", "restart", "wait"), list[model.Runner]),
+    **dict.fromkeys(("budget", "budget list"), list[model.Budget]),
+    **dict.fromkeys(("budget show", "budget set", "budget extend"), model.Budget),
+    "budget remove": model.Acknowledged,
+    "usage": model.Usage,
+    "status": model.Status,
+    "watch": "An array of Runner on one line, now and at every change.",
+    **dict.fromkeys(("daemon status", "daemon start", "daemon restart"), model.DaemonStatus),
+    "import": model.ImportProgress,
+    "sessions": list[model.Session],
+    **dict.fromkeys(("sessions show", "sessions archive"), model.Session),
+    "sessions show --transcript": "One Session with one more key, `transcript`: array of TranscriptTurn.",
+    "sessions transcript": model.Transcript,
+    "events": list[model.Event],
+    "events --follow": "One Event a line, as it comes.",
+    "reconcile": model.Reconciled,
+    "du": model.DiskUse,
+    "prune": model.Pruned,
+    **dict.fromkeys(("rescue list", "rescue stop", "rescue kill"), list[Living]),
+    "config show": "An object of sections by name; each an object of keys by name; each of these an object of `value`,"
+    " as TOML has it (secrets masked), and `source`: text, such as `default` or a file with its line.",
+    "config validate": "One object: `valid`: true; `files`: array of text, the files that were read.",
 }
+"""What a verb prints with --json: a Struct, an array of it, or what else in words."""
 
 
 def render() -> str:
@@ -119,28 +136,48 @@ def _exit_codes() -> str:
 
 
 def _keys() -> Iterator[str]:
-    answers = {
-        command: answer
-        for command, route in ANSWERED_BY.items()
-        for answer in [protocol.BY_NAME[route].answer]
-        if command not in ("launch", "launch --dry-run")
-    }
-    answers |= {"launch": model.Launched, "launch --dry-run": model.LaunchPlan}
     told: set[type] = set()
-    for command in ANSWERED_BY:
-        kind = msgspec.inspect.type_info(answers[command])
+    for command, answer in ANSWERED_BY.items():
+        yield f"### `{command} --json`\n"
+        if isinstance(answer, str):
+            yield f"{answer}\n"
+            continue
+        kind = msgspec.inspect.type_info(answer)
         is_list = isinstance(kind, msgspec.inspect.ListType)
         struct = kind.item_type if isinstance(kind, msgspec.inspect.ListType) else kind
         assert isinstance(struct, msgspec.inspect.StructType)
-        yield f"### `{command} --json`\n\n{'An array of' if is_list else 'One'} {struct.cls.__name__}."
-        if struct.cls in told:
-            yield ""
-            continue
-        told.add(struct.cls)
-        yield "\n| key | value |\n|---|---|"
-        for field in struct.fields:
-            yield f"| `{field.encode_name}` | {_value(field.type)} |"
-        yield ""
+        yield f"{'An array of' if is_list else 'One'} {struct.cls.__name__}.\n"
+        yield from _table(struct, told)
+
+
+def _table(struct: msgspec.inspect.StructType, told: set[type]) -> Iterator[str]:
+    """Its keys, then those of what stands in it; each kind once in the document."""
+    if struct.cls in told:
+        return
+    told.add(struct.cls)
+    yield "| key | value |\n|---|---|"
+    for field in struct.fields:
+        yield f"| `{field.encode_name}` | {_value(field.type)} |"
+    yield ""
+    for inner in (each for field in struct.fields for each in _structs(field.type)):
+        if inner.cls not in told:
+            yield f"{inner.cls.__name__}:\n"
+            yield from _table(inner, told)
+
+
+def _structs(kind: msgspec.inspect.Type) -> list[msgspec.inspect.StructType]:
+    """Those in a value."""
+    match kind:
+        case msgspec.inspect.StructType():
+            return [kind]
+        case msgspec.inspect.UnionType():
+            return [found for each in kind.types for found in _structs(each)]
+        case msgspec.inspect.ListType():
+            return _structs(kind.item_type)
+        case msgspec.inspect.DictType():
+            return _structs(kind.value_type)
+        case _:
+            return []
 
 
 def _value(kind: msgspec.inspect.Type) -> str:

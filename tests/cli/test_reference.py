@@ -1,12 +1,15 @@
 """docs/cli.md says what the program does, because it is made from it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from stratavore import errors
 from stratavore.cli.commands import COMMANDS
-from stratavore.cli.reference import render
+from stratavore.cli.program import program
+from stratavore.cli.reference import ANSWERED_BY, render
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 KEYS_OF_A_RUNNER = (
@@ -22,6 +25,24 @@ def test_the_document_is_fresh() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_in_it(name: str) -> None:
     assert f"\n### {name}\n" in DOCUMENT.read_text()
+
+
+def test_what_every_verb_prints_with_json_is_in_it() -> None:
+    root = click.Context(program, info_name="stratavore")
+    assert [name for name in _telling_json(program, root) if name not in ANSWERED_BY] == []
+    for key in ("rows", "unpriced_calls", "limit_usd", "shim", "cache_read_tokens"):
+        assert f"\n| `{key}` | " in DOCUMENT.read_text()
+
+
+def _telling_json(command: click.Command, ctx: click.Context) -> Iterator[str]:
+    if any("--json" in param.opts for param in command.params):
+        yield ctx.command_path.removeprefix("stratavore ")
+    if not isinstance(command, click.Group):
+        return
+    for name in command.list_commands(ctx):
+        child = command.get_command(ctx, name)
+        assert child is not None
+        yield from _telling_json(child, click.Context(child, info_name=name, parent=ctx))
 
 
 @pytest.mark.parametrize("cls", errors.classes(), ids=lambda cls: cls.code)
