@@ -38,13 +38,17 @@ _LOOK_SECONDS = 0.02
 
 
 async def send_input(context: Context, asker: Asker, request: Input, runner: str) -> Sent:
-    """Paste and submit a text, or press keys.
+    """Paste and submit a text, or press keys; a text that a budget would refuse is not even typed.
 
     Raises:
         Conflict: the runner does not run, or has no terminal, or waits for a decision and was sent a text.
     """
     row = _typable(context, runner)
     agent, start = _agent_of(context, row)
+    if request.text is not None and request.submit and agent.takes_verdicts:
+        reason = runners.get_runner(context.rows, row.id).blocked
+        if reason is not None:
+            return Sent(taken=False, detail=f"{row.name} is held back: {reason}")
     before = _live(agent, row, start)
     if request.text is not None:
         _refuse_at_a_dialog(row, agent, before)
@@ -56,8 +60,6 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
     await _type(context, asker, row, parts)
     if request.text is None or not request.submit or before is None:
         return Sent(taken=None, detail="sent; this program does not tell whether it took it")
-    if (reason := runners.get_runner(context.rows, row.id).blocked) is not None and agent.takes_verdicts:
-        return Sent(taken=False, detail=f"{row.name} is held back: {reason}")
     return await _taken(context, agent, row, start, before)
 
 

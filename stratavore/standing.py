@@ -1,16 +1,16 @@
 """How things stand, told from rows alone: what the daemon says, and what is said in its place when it is down."""
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from stratavore.model import Desired, EndReason, Evidence, RestartPolicy, Runner, RunnerState, Status
-from stratavore.store import blocks, events, projects, runners, samples
+from stratavore.model import Desired, EndReason, Evidence, OnExceeded, RestartPolicy, Runner, RunnerState, Status
+from stratavore.store import blocks, budget_rows, events, projects, runners, samples, supervision
 from stratavore.store.query import Rows
-from stratavore.wording import local_time
+from stratavore.wording import extending, local_time
 
 _EVENTS_TOLD = 5
 _NAMES_TOLD = 8
-_EXTEND = "`stratavore budget extend` lets it go on now"
 _ENDS: Mapping[EndReason, str] = {
     EndReason.EXITED: "it ended by itself",
     EndReason.SIGNALED: "a signal ended it",
@@ -26,6 +26,14 @@ _ENDS: Mapping[EndReason, str] = {
     EndReason.VANISHED: "it was gone when it was looked for",
 }
 """tests/test_standing.py has every reason told."""
+
+
+class Held(NamedTuple):
+    """What may let a runner go on that is held back. `extend` is what to type, None where its turns hold it."""
+
+    extend: str | None
+    has_periods: bool
+    stops_at: datetime | None
 
 
 def whole(rows: Rows, warnings: list[str], *, seen_since: datetime | None) -> Status:
@@ -51,6 +59,21 @@ def held_back(rows: Rows) -> list[str]:
     return [f"held back by budgets: {listed}; `stratavore budget` tells by which"]
 
 
+def held_of(rows: Rows, runner: Runner, *, stop_grace: float) -> Held | None:
+    """What holds the runner back; None if nothing does. One that is to be stopped is, so many seconds later."""
+    block = blocks.find(rows, runner.id)
+    if block is None or runner.blocked is None:
+        return None
+    budget = None if block.budget_id is None else budget_rows.find(rows, block.budget_id)
+    on_exceeded = supervision.get_recipe(rows, runner.id).on_exceeded if budget is None else budget.on_exceeded
+    is_to_stop = on_exceeded is OnExceeded.STOP and block.rung == "block"
+    return Held(
+        extend=None if budget is None else extending(budget.id, budget.unit),
+        has_periods=budget is not None and budget.period != "run",
+        stops_at=block.since + timedelta(seconds=stop_grace) if is_to_stop else None,
+    )
+
+
 def recorded_evidence(rows: Rows, runner: Runner) -> list[Evidence]:
     """What the database knows that bears on the runner's state, each with its age."""
     return [*_from_the_log(rows, runner), *_from_the_row(runner)]
@@ -74,18 +97,18 @@ def summary_of(runner: Runner) -> str:
         case RunnerState.PAUSED:
             return f"process {runner.pid} is stopped where it stood"
         case RunnerState.RUNNING if runner.blocked is not None:
-            return f"process {runner.pid} is running, but a budget holds it back"
+            return f"process {runner.pid} is running, but held back"
         case RunnerState.RUNNING if runner.waiting_for is not None:
             return f"process {runner.pid} is running, and waits: {runner.waiting_for}"
         case RunnerState.RUNNING:
             return f"process {runner.pid} is running"
 
 
-def next_of(runner: Runner) -> str:
-    """What happens next, if nobody does anything."""
+def next_of(runner: Runner, held: Held | None = None) -> str:
+    """What happens next, if nobody does anything; `held` is what holds it back, if something does."""
     match runner.state:
-        case RunnerState.BACKOFF if runner.blocked is not None:
-            return f"a new run as soon as there is room; {_EXTEND}"
+        case RunnerState.BACKOFF if held is not None:
+            return "a new run as soon as there is room" + (f"; {held.extend} makes room now" if held.extend else "")
         case RunnerState.BACKOFF:
             return f"a new run at {local_time(runner.retry_at.isoformat())}" if runner.retry_at else "a new run now"
         case RunnerState.STARTING:
@@ -96,10 +119,20 @@ def next_of(runner: Runner) -> str:
             return f"nothing; `stratavore restart {runner.name}` starts it again"
         case RunnerState.RUNNING if runner.desired is Desired.PAUSED:
             return "it will be paused"
-        case RunnerState.RUNNING if runner.blocked is not None:
-            return f"it may go on when the budget's next period begins; {_EXTEND}"
+        case RunnerState.RUNNING if held is not None:
+            return _held_until(runner, held)
         case RunnerState.RUNNING | RunnerState.PAUSED:
             return f"when it ends {_after_its_end(runner)}"
+
+
+def _held_until(runner: Runner, held: Held) -> str:
+    """When it goes on or is stopped, and what lets it go on before."""
+    lifts = f"{held.extend} lets it go on" if held.extend else f"`stratavore restart {runner.name}` gives it new turns"
+    if held.stops_at is not None:
+        return f"it is stopped at {local_time(held.stops_at.isoformat())}; {lifts}, if that comes before"
+    if held.has_periods:
+        return f"it may go on when the budget's next period begins; {lifts} now"
+    return f"it stays held back; {lifts}"
 
 
 def _after_its_end(runner: Runner) -> str:

@@ -19,7 +19,7 @@ from stratavore.model import (
 from stratavore.protocol import ListEvents, Nothing
 from stratavore.quotas import exceeded
 from stratavore.spawning import start_of
-from stratavore.standing import held_back, next_of, recorded_evidence, summary_of, whole
+from stratavore.standing import held_back, held_of, next_of, recorded_evidence, summary_of, whole
 from stratavore.store import events, runners, supervision
 from stratavore.store.database import Condition
 from stratavore.store.supervision import Supervised
@@ -65,7 +65,8 @@ async def explain_runner(context: Context, asker: Asker, request: Nothing, runne
     evidence = recorded_evidence(context.rows, found)
     if row.state not in FINAL:
         evidence += [*_from_the_process(context, row), *_from_the_agent(context, row), *_from_the_ledger(context, row)]
-    return Explanation(runner=found, summary=summary_of(found), evidence=evidence, next=next_of(found))
+    held = held_of(context.rows, found, stop_grace=context.config.budgets.stop_grace)
+    return Explanation(runner=found, summary=summary_of(found), evidence=evidence, next=next_of(found, held))
 
 
 def warnings_of(context: Context) -> list[str]:

@@ -33,3 +33,9 @@ def bounded(scope: str, name: str | None) -> str:
 def budget_title(period: str, scope: str, name: str | None) -> str:
     """A budget in words: `the daily budget of project demo`."""
     return f"the {period} budget of {bounded(scope, name)}"
+
+
+def extending(budget: int, unit: str) -> str:
+    """What a person types to raise a limit that is counted in `unit`; the amount is an example."""
+    amount = {"tokens": "--tokens 500k", "nano_usd": "--usd 5"}.get(unit, "--percent 10")
+    return f"`stratavore budget extend {budget} {amount}`"

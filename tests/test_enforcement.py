@@ -249,9 +249,26 @@ async def test_turns_are_calls_of_the_model_in_one_run(tmp_path: Path) -> None:
         assert (await house.get(runner.id)).blocked is None
         await use(house, runner, 1)
         assert "was given 2 turns" in await blocked(house, runner)
+        explained = await house.ask("explain_runner", runner.id)
+        assert explained.next == f"it stays held back; `stratavore restart {runner.name}` gives it new turns"
         await house.ask("restart_runners", runner.id)
         await house.reaches(runner.id, "running", run=2)
         await free(house, runner)
+
+
+async def test_before_a_budget_ends_a_run_that_is_told_and_no_text_is_typed_into_it(tmp_path: Path) -> None:
+    async with living(tmp_path / "state", config(stop_grace=300.0)) as house:
+        await house.project("p")
+        runner = await launch(house, budget_tokens=500, on_exceeded="stop")
+        [own] = await house.ask("list_budgets")
+        await use(house, runner, 500)
+        await blocked(house, runner)
+        told = (await house.ask("explain_runner", runner.id)).next
+        assert told.startswith("it is stopped at 20")
+        assert f"; `stratavore budget extend {own.id} --tokens 500k` lets it go on, if" in told
+        sent = await house.ask("send_input", runner.id, text="go on")  # it has not even come to its prompt
+        assert (sent.taken, "is held back: " in sent.detail) == (False, True)
+        assert "runner.input_sent" not in house.told(runner.id)
 
 
 async def test_a_runs_own_budget_is_whole_again_at_each_run(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from stratavore.model import Activity, Desired, EndReason, Health, RestartPolicy, Runner, RunnerState
-from stratavore.standing import next_of, summary_of
+from stratavore.standing import Held, next_of, summary_of
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -88,13 +88,20 @@ def test_what_always_restarts_does_so_whatever_the_end() -> None:
     assert next_of(waiting) == f"a new run at {NOON.astimezone():%Y-%m-%d %H:%M:%S}"
 
 
-def test_who_is_held_to_a_budget_is_told_why_and_what_lets_it_go_on() -> None:
-    reason = "the daily budget of project demo is used up"
-    for state in (RunnerState.RUNNING, RunnerState.BACKOFF):
-        runner = a_runner(state=state, pid=4242, blocked=reason)
-        assert "budget" in summary_of(runner)
-        assert reason not in summary_of(runner), "it is a sentence of its own"
-        assert "`stratavore budget extend` lets it go on now" in next_of(runner)
+def test_who_is_held_back_is_told_when_it_goes_on_and_what_lets_it_do_so_now() -> None:
+    def told(state: RunnerState = RunnerState.RUNNING, **held: Any) -> str:
+        runner = a_runner(state=state, pid=4242, blocked="its reason")
+        assert "its reason" not in summary_of(runner), "it is a sentence of its own"
+        return next_of(runner, Held(**{"extend": "`EXTEND`", "has_periods": True, "stops_at": None, **held}))
+
+    assert told() == "it may go on when the budget's next period begins; `EXTEND` lets it go on now"
+    assert told(RunnerState.BACKOFF) == "a new run as soon as there is room; `EXTEND` makes room now"
+    assert told(has_periods=False) == "it stays held back; `EXTEND` lets it go on"
+    turns = told(extend=None, has_periods=False)
+    assert turns == "it stays held back; `stratavore restart tests` gives it new turns"
+    stopped = told(has_periods=False, stops_at=NOON)
+    at = f"{NOON.astimezone():%Y-%m-%d %H:%M:%S}"
+    assert stopped == f"it is stopped at {at}; `EXTEND` lets it go on, if that comes before"
 
 
 def test_who_waits_for_a_person_is_told_what_for() -> None:
