@@ -38,18 +38,19 @@ _LOOK_SECONDS = 0.02
 
 
 async def send_input(context: Context, asker: Asker, request: Input, runner: str) -> Sent:
-    """Paste and submit a text, or press keys; a text that a budget would refuse is not even typed.
+    """Paste and submit a text, or press keys.
+
+    A text that a budget will have refused is typed only at a prompt, where the agent tells why.
 
     Raises:
         Conflict: the runner does not run, or has no terminal, or waits for a decision and was sent a text.
     """
     row = _typable(context, runner)
     agent, start = _agent_of(context, row)
-    if request.text is not None and request.submit and agent.takes_verdicts:
-        reason = runners.get_runner(context.rows, row.id).blocked
-        if reason is not None:
-            return Sent(taken=False, detail=f"{row.name} is held back: {reason}")
     before = _live(agent, row, start)
+    held = _held_back(context, row, agent) if request.text is not None and request.submit else None
+    if held is not None and (before is None or before.activity in WAITING):
+        return held
     if request.text is not None:
         _refuse_at_a_dialog(row, agent, before)
         if before is None:
@@ -60,7 +61,13 @@ async def send_input(context: Context, asker: Asker, request: Input, runner: str
     await _type(context, asker, row, parts)
     if request.text is None or not request.submit or before is None:
         return Sent(taken=None, detail="sent; this program does not tell whether it took it")
-    return await _taken(context, agent, row, start, before)
+    return held or await _taken(context, agent, row, start, before)
+
+
+def _held_back(context: Context, row: Supervised, agent: Agent) -> Sent | None:
+    """What is answered where a budget keeps the agent from taking a prompt; None if none does."""
+    reason = runners.get_runner(context.rows, row.id).blocked if agent.takes_verdicts else None
+    return None if reason is None else Sent(taken=False, detail=f"{row.name} is held back: {reason}")
 
 
 def _refuse_at_a_dialog(row: Supervised, agent: Agent, live: Live | None) -> None:

@@ -29,7 +29,8 @@ def send(runner: str, text: str | None, keys: tuple[str, ...], no_submit: bool, 
     sent = change("send_input", runner=runner, text=text, keys=list(keys), submit=not no_submit)
     _show(sent, as_json)
     if sent["taken"] is False:
-        raise BudgetExceeded(f"not taken: {sent['detail']}", remedy=f"`stratavore explain {runner}` says what lets it go on")
+        remedy = f"`stratavore explain {runner}` says what lets it go on"
+        raise BudgetExceeded(f"not taken: {sent['detail']}", remedy=remedy)
 
 
 @click.command
