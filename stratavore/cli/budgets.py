@@ -8,8 +8,9 @@ from stratavore.cli import humane
 from stratavore.cli.asking import change, read
 from stratavore.cli.consent import consent
 from stratavore.cli.options import json_option, yes_option
-from stratavore.cli.output import say, show_facts, show_json, show_table
+from stratavore.cli.output import note, say, show_facts, show_json, show_table
 from stratavore.cli.quantities import BUDGET, PERCENT, THRESHOLDS, TOKENS, USD
+from stratavore.cli.usage import UNPRICED, remark
 from stratavore.wording import bounded, budget_title
 
 PERIODS = ("hourly", "daily", "weekly", "monthly")
@@ -67,7 +68,7 @@ def set_(
         raise click.UsageError("Say one limit: --tokens N, --usd X, or --percent P of a --window.")
     limits: dict[str, Any] = {"tokens": tokens, "usd": usd, "percent": percent}
     found = change("set_budget", scope=scope, name=name, period=period, **limits, warn=warn, on_exceeded=on_exceeded)
-    show_json(found) if as_json else show_facts(_facts(found))
+    show_json(found) if as_json else _show(found)
 
 
 @budget.command
@@ -79,7 +80,7 @@ def show(number: str, as_json: bool) -> None:
     if as_json:
         show_json(found)
         return
-    show_facts(_facts(found))
+    _show(found)
     periods = read("list_budget_history", quiet=True, budget=number)
     if periods:
         print()
@@ -97,7 +98,7 @@ def extend(number: str, tokens: int | None, usd: float | None, percent: float | 
     if [tokens, usd, percent].count(None) != 2:
         raise click.UsageError("Say by how much: --tokens N, --usd X or --percent P.")
     found = change("extend_budget", budget=number, tokens=tokens, usd=usd, percent=percent)
-    show_json(found) if as_json else show_facts(_facts(found))
+    show_json(found) if as_json else _show(found)
 
 
 @budget.command
@@ -132,8 +133,16 @@ def _list(as_json: bool) -> None:
     elif found:
         heads = ("BUDGET", "BOUNDS", "PERIOD", "USED", "RESERVED", "LIMIT", "RESETS", "OVER IT", "BLOCKED")
         show_table(heads, [_row(each) for each in found])
+        if unpriced := max(_unpriced(each) for each in found):
+            note(remark(unpriced))
     else:
         say("No budget is set; `stratavore budget set global daily --usd 10` bounds a day.")
+
+
+def _show(found: dict[str, Any]) -> None:
+    show_facts(_facts(found))
+    if unpriced := _unpriced(found):
+        note(remark(unpriced))
 
 
 def _row(found: dict[str, Any]) -> list[str]:
@@ -181,7 +190,13 @@ def _title(found: dict[str, Any]) -> str:
 
 
 def _used(found: dict[str, Any]) -> str:
-    return _amount(found, "used")
+    """A cost that leaves calls out is marked, as in `usage`."""
+    return _amount(found, "used") + (UNPRICED if _unpriced(found) else "")
+
+
+def _unpriced(found: dict[str, Any]) -> int:
+    """How many calls a budget of money cannot count."""
+    return 0 if found["limit_usd"] is None else int(found["unpriced_calls"])
 
 
 def _amount(found: dict[str, Any], what: str) -> str:

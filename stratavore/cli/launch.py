@@ -25,6 +25,7 @@ from stratavore.cli.output import note, say, show_facts, show_json
 from stratavore.cli.quantities import AMOUNT, SOME_TIME, SPAN, Whole
 from stratavore.cli.starting import refuse_failed, started
 from stratavore.errors import Invalid, from_dict
+from stratavore.wording import budget_title
 
 POLICIES = ("never", "on-failure", "always", "on-limit-reset")
 
@@ -82,7 +83,9 @@ class TakesArgv(click.Command):
     "--max-turns", metavar="N", type=Whole(bounds.TURNS), help="How many calls of the model each run may make."
 )
 @click.option(
-    "--on-exceeded", type=click.Choice(("warn", "block", "stop")), help="What happens then; block by default."
+    "--on-exceeded",
+    type=click.Choice(("warn", "block", "stop")),
+    help="What happens over --budget or --max-turns; block by default.",
 )
 @click.option("--allow-unpriced", is_flag=True, help="Under a budget of money, too, take a model without a price.")
 @timeout_option("Wait at most so long for the start; what was asked goes on.")
@@ -135,6 +138,10 @@ def launch(
         raise click.UsageError("A launch goes on with one session: say --continue or --fork SESSION, not both.")
     if newest and count > 1:
         raise click.UsageError("--continue is for one runner, as only one may be in a session; --fork makes copies.")
+    if on_exceeded is not None and budget is None and max_turns is None:
+        raise click.UsageError(
+            "--on-exceeded says what happens over --budget or --max-turns: say one; other budgets have their own."
+        )
     answer = change(
         "launch",
         **wish(project, ctx.obj),
@@ -241,7 +248,13 @@ def _show_plan(plan: dict[str, Any]) -> None:
             ("session", plan["session_id"] or ""),
             ("", goes_on_with(plan["goes_on_with"]) if plan["goes_on_with"] else ""),
             ("room", f"{humane.plural(plan['slots_left'], 'more runner')} may be launched"),
+            ("each run", _own_limits(plan)),
             ("budgets", _budgets(plan)),
+            *(
+                ("", _left_out(budget))
+                for budget in plan["budgets"]
+                if budget["limit_usd"] and budget["unpriced_calls"]
+            ),
             ("refused", plan["refused"] or ""),
         ]
     )
@@ -259,14 +272,30 @@ def _refuse_as(plan: dict[str, Any]) -> None:
 def _budgets(plan: dict[str, Any]) -> str:
     """What the budgets would say."""
     count = humane.plural(len(plan["budgets"]), "budget")
-    if plan["refused"]:
-        return ""
     if not plan["budgets"]:
-        return "none bounds it, but its own"
+        return "none bounds it, but its own" if _own_limits(plan) else "none bounds it"
     if plan["unmetered"]:
         return f"{count}; unmetered: nobody tells what it uses"
-    expected = f"{plan['estimate_tokens']:,} tokens, {plan['estimate_usd']:,.2f} USD"
+    expected = f"{plan['estimate_tokens']:,} tokens, {humane.usd(plan['estimate_usd'])} USD"
+    if plan["refused"]:
+        return f"{count} bound it; it would reserve {expected}"
     return f"{count} would let it in, and reserve {expected}"
+
+
+def _own_limits(plan: dict[str, Any]) -> str:
+    """What `--budget` and `--max-turns` say."""
+    tokens, dollars, turns = plan["budget_tokens"], plan["budget_usd"], plan["max_turns"]
+    said = [
+        "" if tokens is None else f"{tokens:,} tokens",
+        "" if dollars is None else f"{humane.usd(dollars)} USD",
+        "" if turns is None else humane.plural(turns, "turn"),
+    ]
+    return ", ".join(f"at most {each}" for each in said if each)
+
+
+def _left_out(budget: dict[str, Any]) -> str:
+    title, calls = budget_title(budget["period"], budget["scope"], budget["name"]), budget["unpriced_calls"]
+    return f"{title} leaves out {humane.plural(calls, 'call')} of models of which no price is known"
 
 
 def _umask() -> int:

@@ -12,7 +12,7 @@ from stratavore.cli.output import note, say, show_json, show_table
 
 BY = ("day", "hour", "project", "session", "runner", "model", "agent", "block")
 _CLASSES = ("input_tokens", "output_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "cache_read_tokens")
-_UNPRICED = "*"
+UNPRICED = "*"
 
 
 @click.command
@@ -40,7 +40,7 @@ def usage(by: str, since: str | None, project: str | None, as_json: bool) -> Non
     else:
         show_table(*table(found, by))
         if found["total"]["unpriced_calls"]:
-            note(remark(found["total"]))
+            note(remark(found["total"]["unpriced_calls"]))
 
 
 def table(found: dict[str, Any], by: str) -> tuple[Sequence[str], list[list[str]]]:
@@ -51,10 +51,10 @@ def table(found: dict[str, Any], by: str) -> tuple[Sequence[str], list[list[str]
     return heads, [*rows, ["TOTAL", *_numbers(found["total"])]]
 
 
-def remark(total: dict[str, Any]) -> str:
+def remark(unpriced_calls: int) -> str:
     """What the mark means."""
-    calls = humane.plural(total["unpriced_calls"], "call")
-    return f'{_UNPRICED} without {calls} of models of which no price is known; `[prices."MODEL"]` gives them one'
+    calls = humane.plural(unpriced_calls, "call")
+    return f'{UNPRICED} without {calls} of models of which no price is known; `[prices."MODEL"]` gives them one'
 
 
 def _key(key: str, by: str, keys: Sequence[str]) -> str:
@@ -73,6 +73,6 @@ def _hour(key: str, keys: Sequence[str]) -> str:
 
 
 def _numbers(row: dict[str, Any]) -> list[str]:
-    mark = _UNPRICED if row["unpriced_calls"] else ""
+    mark = UNPRICED if row["unpriced_calls"] else ""
     cost = humane.UNKNOWN if row["unpriced_calls"] == row["calls"] > 0 else humane.usd(row["cost_usd"])
     return [str(row["calls"]), *(f"{row[name]:,}" for name in _CLASSES), cost + mark]

@@ -210,6 +210,10 @@ class LaunchPlan(Public, frozen=True):
     estimate_tokens: int
     estimate_usd: float
     """What one run is expected to use, and would be reserved."""
+    budget_tokens: int | None
+    budget_usd: float | None
+    max_turns: int | None
+    """What each run itself may use, as the launch says."""
     refused: str | None
     """Why it would be refused now, if it would: the message of that error, then its code and its remedy."""
     refused_code: str | None

@@ -91,6 +91,9 @@ class Budget(Public, frozen=True):
     """One of the three is the limit, what `extend` added in this period included."""
     used_tokens: int
     used_usd: float
+    """Of the priced calls."""
+    unpriced_calls: int
+    """How many calls of the present period are of models without a price: `used_usd` leaves them out."""
     used_percent: float | None
     """Of the account's window, as the agent told it last; None for a budget of tokens or money."""
     reserved_tokens: int

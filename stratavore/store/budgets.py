@@ -252,6 +252,7 @@ def _shown(rows: Rows, budget: BudgetRow, unmetered: Collection[str], now: datet
         limit_percent=limit if unit == "percent" else None,
         used_tokens=period["used_tokens"],
         used_usd=usd_of(period["used_nano_usd"]),
+        unpriced_calls=0 if unit == "percent" else _count_unpriced(rows, budget, period["starts_at"]),
         used_percent=window and window.used_percent,
         reserved_tokens=held["tokens"],
         reserved_usd=usd_of(held["nano_usd"]),
@@ -276,6 +277,15 @@ def _shown(rows: Rows, budget: BudgetRow, unmetered: Collection[str], now: datet
             },
         ),
     )
+
+
+def _count_unpriced(rows: Rows, budget: BudgetRow, since: str) -> int:
+    """How many calls since then, those that claim to be of the future included, have no cost."""
+    found = rows.scalar(
+        f"SELECT COUNT(*) FROM usage WHERE cost_nano_usd IS NULL AND at >= :since AND {_OF_SCOPE[budget.scope]}",
+        {"since": since, "project_id": budget.project_id, "runner_id": budget.runner_id},
+    )
+    return int(found)
 
 
 def _names(rows: Rows, condition: str, values: dict[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """`launch`: the wish, the waiting, the ways in which it fails."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,22 @@ def test_a_dry_run_ends_as_the_launch_would(live: Cli, project: str) -> None:
         assert dry.stderr == real.stderr
         assert "refused" in dry.stdout
     assert live.json("launch", project, "--dry-run", *SLEEP, exits=5)["refused_code"] == "quota"
+
+
+def test_a_dry_run_shows_what_each_run_may_use_and_which_budgets_bound_it(live: Cli, project: str) -> None:
+    words = ("launch", project, "--agent", "shell", "--dry-run", "--budget", "500ktok", "--max-turns", "40", *SLEEP)
+    printed = live(*words).stdout
+    assert re.search(r"^each run +at most 500,000 tokens, at most 40 turns$", printed, re.M)
+    assert "none bounds it, but its own" in printed
+    budget = live.json("budget", "set", "project", project, "daily", "--usd", "3")
+    live("projects", "set", project, "--max-runners", "1")
+    live("launch", project, *SLEEP)
+    assert "1 budget" in live(*words, exits=5).stdout
+    live("budget", "remove", str(budget["id"]), "--yes")
+
+
+def test_what_happens_over_a_limit_that_is_not_said_is_refused(live: Cli, project: str) -> None:
+    assert "say one" in live("launch", project, "--on-exceeded", "stop", "--dry-run", *SLEEP, exits=2).stderr
 
 
 def test_a_dry_run_gives_a_key_only_to_whom_it_is_for(live: Cli, project: str) -> None:

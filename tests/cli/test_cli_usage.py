@@ -91,6 +91,18 @@ def test_a_wrong_word_is_refused(used: Cli) -> None:
     assert "no project is called nowhere" in used("usage", "--project", "nowhere", exits=3).stderr
 
 
+def test_a_budget_of_money_says_what_it_leaves_out(used: Cli) -> None:
+    number = str(used.json("budget", "set", "global", "daily", "--usd", "5")["id"])
+    for words in (("budget",), ("budget", "show", number)):
+        printed = used(*words)
+        assert "0.5550 USD*" in printed.stdout
+        assert "* without 1 call of models of which no price is known" in printed.stderr
+    plan = used("launch", "demo", "--agent", "shell", "--dry-run", "--", "true").stdout
+    assert "the daily budget of everything leaves out 1 call of models of which no price is known" in plan
+    assert used.json("budget")[0]["unpriced_calls"] == 1
+    used("budget", "remove", number, "--yes")
+
+
 def test_the_same_without_a_daemon(used: Cli) -> None:
     asked: list[tuple[str, ...]] = [("usage", "--by", by) for by in ("day", "hour", "session", "model", "block")]
     with_daemon: list[Any] = [used.json(*question) for question in asked]
