@@ -6,7 +6,7 @@ import click
 
 from stratavore.cli import humane
 from stratavore.cli.asking import change, read
-from stratavore.cli.options import json_option, runner_argument
+from stratavore.cli.options import asking_runner_argument, json_option
 from stratavore.cli.output import say, show_json, show_table
 
 _TELLING = ("command", "file_path", "url", "pattern", "description")
@@ -28,7 +28,7 @@ def approvals(everything: bool, as_json: bool) -> None:
 
 
 @click.command
-@runner_argument
+@asking_runner_argument
 @click.option("--for-session", is_flag=True, help="And all requests like it in this conversation.")
 @click.option("--reason", metavar="T", help="Kept with the decision.")
 @json_option
@@ -42,7 +42,7 @@ def approve(runner: str, for_session: bool, reason: str | None, as_json: bool) -
 
 
 @click.command
-@runner_argument
+@asking_runner_argument
 @click.option("--reason", metavar="T", help="Told to the agent, and kept with the decision.")
 @json_option
 def deny(runner: str, reason: str | None, as_json: bool) -> None:

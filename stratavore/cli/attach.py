@@ -7,7 +7,7 @@ import click
 
 from stratavore.cli.asking import config_file, here, need_daemon, read
 from stratavore.cli.ending import is_over
-from stratavore.cli.options import runner_argument
+from stratavore.cli.options import living_runner_argument
 from stratavore.cli.output import note
 from stratavore.cli.runs import following, runs_of
 from stratavore.cli.starting import started
@@ -15,7 +15,7 @@ from stratavore.errors import Conflict, DaemonUnreachable, RunnerFailed
 
 
 @click.command
-@runner_argument
+@living_runner_argument
 @click.option("--read-only", is_flag=True, help="Only watch; any number may.")
 @click.option("--takeover", is_flag=True, help="Become the writer, even if another terminal is.")
 @click.option("--detach-key", metavar="KEY", help="The keys that leave it, such as 'ctrl-\\ d'.")

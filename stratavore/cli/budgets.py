@@ -4,8 +4,9 @@ from typing import Any
 
 import click
 
-from stratavore.cli import humane
+from stratavore.cli import completing, humane
 from stratavore.cli.asking import change, read
+from stratavore.cli.completing import PERIODS
 from stratavore.cli.consent import consent
 from stratavore.cli.options import json_option, yes_option
 from stratavore.cli.output import note, say, show_facts, show_json, show_table
@@ -13,7 +14,6 @@ from stratavore.cli.quantities import BUDGET, PERCENT, THRESHOLDS, TOKENS, USD
 from stratavore.cli.usage import UNPRICED, remark
 from stratavore.wording import bounded, budget_title
 
-PERIODS = ("hourly", "daily", "weekly", "monthly")
 SCOPES = ("global", "project", "runner")
 
 
@@ -35,7 +35,7 @@ def list_(as_json: bool) -> None:
 
 @budget.command("set")
 @click.argument("scope", metavar="(global|project NAME|runner R)", type=click.Choice(SCOPES))
-@click.argument("words", metavar="(hourly|daily|weekly|monthly)", nargs=-1)
+@click.argument("words", metavar="(hourly|daily|weekly|monthly)", nargs=-1, shell_complete=completing.bounded)
 @click.option("--tokens", metavar="N", type=TOKENS, help="At most N tokens, such as 500k or 2M.")
 @click.option("--usd", metavar="X", type=USD, help="At most X US dollars.")
 @click.option("--window", type=click.Choice(("5h", "7d")), help="An account's own window, in place of a period.")
@@ -72,7 +72,7 @@ def set_(
 
 
 @budget.command
-@click.argument("number", metavar="BUDGET", type=BUDGET)
+@click.argument("number", metavar="BUDGET", type=BUDGET, shell_complete=completing.budgets)
 @json_option
 def show(number: str, as_json: bool) -> None:
     """One budget, and what was used in its periods."""
@@ -88,7 +88,7 @@ def show(number: str, as_json: bool) -> None:
 
 
 @budget.command
-@click.argument("number", metavar="BUDGET", type=BUDGET)
+@click.argument("number", metavar="BUDGET", type=BUDGET, shell_complete=completing.budgets)
 @click.option("--tokens", metavar="N", type=TOKENS, help="By N tokens.")
 @click.option("--usd", metavar="X", type=USD, help="By X US dollars.")
 @click.option("--percent", metavar="P", type=PERCENT, help="By P %.")
@@ -102,7 +102,7 @@ def extend(number: str, tokens: int | None, usd: float | None, percent: float | 
 
 
 @budget.command
-@click.argument("number", metavar="BUDGET", type=BUDGET)
+@click.argument("number", metavar="BUDGET", type=BUDGET, shell_complete=completing.budgets)
 @yes_option
 @json_option
 def remove(number: str, yes: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from stratavore.cli.asking import change, need_daemon, read
 from stratavore.cli.choosing import Choice, Listed, chosen, ids
 from stratavore.cli.consent import consent
 from stratavore.cli.listing import show_runners
-from stratavore.cli.options import json_option, runners_argument, timeout_option, yes_option
+from stratavore.cli.options import json_option, living_runners_argument, runners_argument, timeout_option, yes_option
 from stratavore.cli.output import note, say, show_json
 from stratavore.cli.quantities import SPAN
 from stratavore.cli.settling import settle
@@ -27,7 +27,7 @@ def is_over(runner: dict[str, Any]) -> bool:
 
 
 @click.command
-@runners_argument
+@living_runners_argument
 @click.option("--grace", metavar="T", type=SPAN, help="Kill after T instead of the runner's own grace.")
 @timeout_option("Wait at most so long; what was asked goes on.")
 @click.option("--no-wait", is_flag=True, help="Return when the wish is recorded.")
@@ -47,7 +47,7 @@ def stop(
 
 
 @click.command
-@runners_argument
+@living_runners_argument
 @timeout_option("Wait at most so long; what was asked goes on.")
 @click.option("--no-wait", is_flag=True, help="Return when the wish is recorded.")
 @json_option

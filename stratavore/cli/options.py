@@ -91,12 +91,27 @@ def runner_argument(function: F) -> F:
     return click.argument("runner", type=Reference("runner"), shell_complete=completing.runners)(function)
 
 
+def living_runner_argument(function: F) -> F:
+    """The same, for what only a living one takes."""
+    return click.argument("runner", type=Reference("runner"), shell_complete=completing.living_runners)(function)
+
+
+def asking_runner_argument(function: F) -> F:
+    """The same, for what only one takes that asks for a permission."""
+    return click.argument("runner", type=Reference("runner"), shell_complete=completing.asking_runners)(function)
+
+
 def session_argument(function: F) -> F:
     """One session: its id, or a unique prefix of it."""
     return click.argument("session", type=Reference("session"), shell_complete=completing.sessions)(function)
 
 
-def runners_argument(function: F) -> F:
+def living_runners_argument(function: F) -> F:
+    """Several runners, for what only living ones take."""
+    return runners_argument(function, completing.living_runners)
+
+
+def runners_argument(function: F, complete: Callable[..., Any] = completing.runners) -> F:
     """Several runners, or `--project`, or `--all`: see `choosing.chosen`."""
     for decorator in (
         click.option("--all", "everyone", is_flag=True, help="All runners."),
@@ -106,7 +121,7 @@ def runners_argument(function: F) -> F:
             metavar="[RUNNER]...",
             nargs=-1,
             type=Reference("runner"),
-            shell_complete=completing.runners,
+            shell_complete=complete,
         ),
     ):
         function = decorator(function)

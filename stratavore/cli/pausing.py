@@ -5,12 +5,12 @@ import click
 from stratavore.cli.asking import change
 from stratavore.cli.choosing import Choice, Listed, chosen, ids
 from stratavore.cli.listing import show_runners
-from stratavore.cli.options import json_option, runners_argument, timeout_option
+from stratavore.cli.options import json_option, living_runners_argument, timeout_option
 from stratavore.cli.settling import settle
 
 
 @click.command
-@runners_argument
+@living_runners_argument
 @timeout_option("Wait at most so long; what was asked goes on.")
 @json_option
 def pause(runners: tuple[str, ...], project: str | None, everyone: bool, timeout: float | None, as_json: bool) -> None:
@@ -20,7 +20,7 @@ def pause(runners: tuple[str, ...], project: str | None, everyone: bool, timeout
 
 
 @click.command
-@runners_argument
+@living_runners_argument
 @timeout_option("Wait at most so long; what was asked goes on.")
 @json_option
 def unpause(

@@ -13,7 +13,7 @@ from stratavore.cli.consent import choice
 from stratavore.cli.launch import TakesArgv, goes_on_with, variables, wish
 from stratavore.cli.listing import show_runners
 from stratavore.cli.opening import project_of
-from stratavore.cli.options import Reference, agent_option, json_option, project_option, session_argument
+from stratavore.cli.options import Reference, agent_option, json_option, project_option
 from stratavore.cli.output import note, show_json, show_table
 from stratavore.cli.sessions import HEADS, row
 from stratavore.cli.starting import refuse_failed, started
@@ -59,7 +59,7 @@ def resume(ctx: click.Context, /, session: str | None, project: str | None, agen
 
 
 @click.command(cls=TakesArgv)
-@session_argument
+@click.argument("session", type=Reference("session"), shell_complete=completing.foreign_sessions)
 @_how
 @click.pass_context
 def adopt(ctx: click.Context, /, session: str, agent: str | None, **how: Any) -> None:

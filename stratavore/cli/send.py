@@ -4,16 +4,24 @@ from typing import Any
 
 import click
 
+from stratavore.cli import completing
 from stratavore.cli.asking import change, from_stdin
-from stratavore.cli.options import json_option, runner_argument
+from stratavore.cli.options import json_option, living_runner_argument
 from stratavore.cli.output import say, show_json
 from stratavore.errors import BudgetExceeded
 
 
 @click.command
-@runner_argument
+@living_runner_argument
 @click.argument("text", required=False)
-@click.option("--key", "keys", metavar="KEY", multiple=True, help="esc, enter, ctrl-c …, typed after the text.")
+@click.option(
+    "--key",
+    "keys",
+    metavar="KEY",
+    multiple=True,
+    shell_complete=completing.keys,
+    help="esc, enter, ctrl-c …, typed after the text.",
+)
 @click.option("--no-submit", is_flag=True, help="Leave the text in the input line.")
 @json_option
 def send(runner: str, text: str | None, keys: tuple[str, ...], no_submit: bool, as_json: bool) -> None:
@@ -34,7 +42,7 @@ def send(runner: str, text: str | None, keys: tuple[str, ...], no_submit: bool, 
 
 
 @click.command
-@runner_argument
+@living_runner_argument
 @json_option
 def interrupt(runner: str, as_json: bool) -> None:
     """Interrupt what an agent is doing, with its own key (Claude: Esc; shell: Ctrl-C); it is not stopped."""

@@ -32,6 +32,8 @@ _ALIASES = {
 }
 _MODIFIERS = {"shift": 1, "alt": 2, "meta": 2, "ctrl": 4, "control": 4, "c": 4, "m": 2, "s": 1}
 SHIFT, ALT, CTRL = 1, 2, 4
+NAMES = (*_SINGLE, *_LETTERED, *_NUMBERED, *_FUNCTION_LETTERED, "backtab", "ctrl-c", "ctrl-d", "ctrl-u", "ctrl-z")
+"""Those that have one, and the most used of the others."""
 
 
 def parse(name: str) -> tuple[str, int]:

@@ -28,6 +28,28 @@ def test_projects_and_runners_are_completed_where_they_are_meant(live: Cli, proj
     assert _complete(live, "wait", "completed-1", "--until", "term") == {"terminated"}
 
 
+def test_budgets_periods_and_keys_are_completed(live: Cli, project: str) -> None:
+    number = live.json("budget", "set", "project", project, "daily", "--tokens", "1M")["id"]
+    live("launch", project, "--name", "bounded-1", "--", "sleep", "1000")
+    assert _complete(live, "budget", "set", "project", project[:10]) == {project}
+    assert _complete(live, "budget", "set", "runner", "bounded") == {"bounded-1"}
+    assert _complete(live, "budget", "set", "runner", "bounded-1", "w") == {"weekly"}
+    assert _complete(live, "budget", "set", "global", "") == {"hourly", "daily", "weekly", "monthly"}
+    assert _complete(live, "budget", "set", "global", "daily", "") == set()
+    for verb in ("show", "extend", "remove"):
+        assert str(number) in _complete(live, "budget", verb, "")
+    assert _complete(live, "send", "bounded-1", "--key", "ctrl-c") == {"ctrl-c"}
+
+
+def test_a_verb_for_the_living_is_offered_no_ended_one(live: Cli, project: str) -> None:
+    live("launch", project, "--name", "over-1", "--no-wait", "--", "true")
+    live("wait", "over-1", "--until", "ended")
+    for verb in ("stop", "send", "pause", "approve"):
+        assert _complete(live, verb, "over") == set()
+    for verb in ("logs", "rm"):
+        assert _complete(live, verb, "over") == {"over-1"}
+
+
 def test_with_the_daemon_down_the_database_completes_silently(cli: Cli) -> None:
     assert _complete(cli, "show", "") == set()
 

@@ -264,3 +264,7 @@ def test_the_shell_completes_sessions(known: Cli) -> None:
     completed = known(env=words).stdout
     assert A in completed
     assert B in completed
+    known("resume", A)
+    completed = known(env={**words, "COMP_WORDS": f"stratavore adopt {A[:5]}"}).stdout
+    assert A not in completed, "it is ours now"
+    assert B in completed
