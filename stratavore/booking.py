@@ -22,6 +22,7 @@ from stratavore.shim.client import ExitRecord
 from stratavore.store import blocks, events, projects, reservations, runners, runs, samples, sessions, supervision
 from stratavore.store.database import Tx
 from stratavore.store.runs import RunRow
+from stratavore.why import why_ended
 
 ACTOR = "supervisor"
 _SPREAD = 0.618034
@@ -99,7 +100,7 @@ def book_ends(tx: Tx, ends: Sequence[End], moment: Moment, pace: Pace) -> list[s
     for key, end in told.items():
         run = _brought_up(tx, end, known.get(key), moment)
         if run is not None:
-            over.append(_over(run, end))
+            over.append(_over(tx, run, end))
     return _finish_all(tx, over, moment, pace)
 
 
@@ -323,9 +324,9 @@ def _brought_up(tx: Tx, end: End, run: RunRow | None, moment: Moment) -> RunRow 
     return run
 
 
-def _over(run: RunRow, end: End) -> _Over:
+def _over(tx: Tx, run: RunRow, end: End) -> _Over:
     record = end.record
-    reason, detail = _why(run, end)
+    reason, detail = why_ended(tx, run, record, out_of_memory=end.out_of_memory)
     facts = {
         "ended_at": from_unix_ms(record.ended_at),
         "exit_code": record.exit_code,
@@ -384,16 +385,3 @@ def _limit_seconds(tx: Tx, over: _Over, moment: Moment) -> float | None:
     if at is None or at < over.run.created_at:
         return None
     return max(0.0, (at - moment.now).total_seconds())
-
-
-def _why(run: RunRow, end: End) -> tuple[EndReason, str]:
-    """Why the run ended, as a word and as a line for people."""
-    record = end.record
-    how = f"exit code {record.exit_code}" if record.exit_signal is None else f"signal {record.exit_signal}"
-    if run.stop_reason is not None:
-        return run.stop_reason, f"{how}; asked by {run.stop_by}"
-    if end.out_of_memory:
-        return EndReason.OUT_OF_MEMORY, f"{how}: the kernel ran out of memory and killed it"
-    if record.exit_signal is not None:
-        return EndReason.SIGNALED, f"{how}, sent by nobody we know"
-    return EndReason.EXITED, how

@@ -31,6 +31,8 @@ from stratavore.terminal.modes import Modes, modes_of
 
 log = logging.getLogger(__name__)
 
+_CTRL_C = b"\x03"
+"""What a terminal makes a signal of, which may end the program."""
 _MODES_TAIL_BYTES = 1 << 20
 _TAKEN_SECONDS = 5.0
 _RETRY_ENTER_SECONDS = 2.0
@@ -156,6 +158,7 @@ async def _type(context: Context, asker: Asker, row: Supervised, parts: Sequence
         raise Conflict(f"{row.name} took no input: {refusal}", remedy=f"`stratavore explain {row.name}`") from None
     now, size = context.clock.now(), sum(len(part.data) for part in parts)
     told = {"name": row.name, "project": row.project, "bytes": size}
+    told |= {"interrupts": True} if any(_CTRL_C in part.data for part in parts) else {}
     try:
         await context.write(lambda tx: events.append(tx, "runner.input_sent", row.id, told, actor=str(asker), now=now))
     except (Degraded, StorageFailed) as refusal:  # It is typed already; to say otherwise would be a lie.

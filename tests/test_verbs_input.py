@@ -1,6 +1,8 @@
 """The verbs that type: into a real terminal, as a person would."""
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from stratavore.activity import Source
 from stratavore.errors import Conflict, Invalid, NotFound
 from stratavore.model import Activity, Sent
-from tests.house import House, living, quick, together, until
+from tests.house import ME, House, living, quick, together, until
 
 ECHO = "stty raw -echo; echo ready; exec od -An -v -tx1 -w1"
 """Prints each byte that it gets, in hexadecimal, a line each."""
@@ -60,6 +62,23 @@ async def test_to_interrupt_is_to_press_the_key_and_no_signal(shared: House) -> 
     await shared.ask("interrupt_runner", runner.id)
     await shared.says(runner, " 03\n")
     assert (await shared.get(runner.id)).state == "running"
+
+
+@together
+async def test_who_interrupted_a_run_that_ended_of_it_is_told(shared: House) -> None:
+    for script, reason, how in (
+        ("echo ready; exec sleep 1000", "signaled", "signal 2"),
+        ("trap 'exit 130' INT; echo ready; sleep 1000", "exited", "exit code 130"),
+    ):
+        runner = await shared.running("p", script)
+        await shared.says(runner, "ready")
+        await shared.ask("interrupt_runner", runner.id)
+        ended = await shared.ended(runner.id)
+        assert (ended.end_reason, ended.end_detail) == (reason, f"{how}, interrupted by {ME}")
+    of_a_stranger = await shared.running("p")
+    assert of_a_stranger.pid is not None
+    os.kill(of_a_stranger.pid, signal.SIGINT)
+    assert (await shared.ended(of_a_stranger.id)).end_detail == "signal 2, sent by nobody we know"
 
 
 @together
