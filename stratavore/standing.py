@@ -1,5 +1,7 @@
 """How things stand, told from rows alone: what the daemon says, and what is said in its place when it is down."""
 
+import errno
+import os
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -26,6 +28,9 @@ _ENDS: Mapping[EndReason, str] = {
     EndReason.VANISHED: "it was gone when it was looked for",
 }
 """tests/test_standing.py has every reason told."""
+_NOT_FOUND = (os.strerror(errno.ENOENT), os.strerror(errno.EACCES))
+_SHELL_FOUND_NONE = (126, 127)
+"""What shells and env(1) exit with where the command cannot be executed, or is not found."""
 
 
 class Held(NamedTuple):
@@ -116,13 +121,24 @@ def next_of(runner: Runner, held: Held | None = None) -> str:
         case RunnerState.STOPPING:
             return "it is killed when its grace is over"
         case RunnerState.TERMINATED | RunnerState.FAILED | RunnerState.LOST:
-            return f"nothing; `stratavore restart {runner.name}` starts it again"
+            again = f"`stratavore restart {runner.name}` starts it again"
+            if _lacks_its_program(runner):
+                return f"nothing; {again} in the environment that it was launched in: for today's PATH, launch it anew"
+            return f"nothing; {again}"
         case RunnerState.RUNNING if runner.desired is Desired.PAUSED:
             return "it will be paused"
         case RunnerState.RUNNING if held is not None:
             return _held_until(runner, held)
         case RunnerState.RUNNING | RunnerState.PAUSED:
             return f"when it ends {_after_its_end(runner)}"
+
+
+def _lacks_its_program(runner: Runner) -> bool:
+    """What it runs was not found on its PATH, or could not be executed; or so says the shell that was to run it."""
+    if runner.end_reason is EndReason.NOT_STARTED:
+        detail = runner.end_detail or ""
+        return not detail.startswith(f"{runner.cwd}:") and detail.endswith(_NOT_FOUND)
+    return runner.end_reason is EndReason.EXITED and runner.exit_code in _SHELL_FOUND_NONE
 
 
 def _held_until(runner: Runner, held: Held) -> str:

@@ -79,6 +79,27 @@ def test_one_that_waits_for_a_limit_of_which_nobody_said_when_it_ends_is_told_so
     assert told(state=RunnerState.TERMINATED).endswith("(exit code 1)")
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_lacking"),
+    [
+        ({"end_reason": EndReason.NOT_STARTED, "end_detail": "claude: No such file or directory"}, True),
+        ({"end_reason": EndReason.NOT_STARTED, "end_detail": "/bin/it: Permission denied"}, True),
+        (
+            {"end_reason": EndReason.NOT_STARTED, "end_detail": "/gone: No such file or directory", "cwd": "/gone"},
+            False,
+        ),
+        ({"end_reason": EndReason.EXITED, "end_detail": "exit code 127", "exit_code": 127}, True),
+        ({"end_reason": EndReason.EXITED, "end_detail": "exit code 1", "exit_code": 1}, False),
+    ],
+)
+def test_who_lacked_its_program_is_told_that_only_a_new_launch_has_a_new_path(
+    fields: dict[str, Any], is_lacking: bool
+) -> None:
+    told = next_of(a_runner(state=RunnerState.FAILED, **fields))
+    assert told.startswith("nothing; `stratavore restart tests` starts it again")
+    assert told.endswith(": for today's PATH, launch it anew") == is_lacking
+
+
 def test_what_always_restarts_does_so_whatever_the_end() -> None:
     always = next_of(a_runner(restart_policy=RestartPolicy.ALWAYS))
     assert always == "when it ends it is started again, at most 3 times in a row"

@@ -28,5 +28,7 @@ def refuse_failed(runners: Listed) -> None:
     first = failed[0]
     why = first["end_detail"] or humane.ending(first) or first["last_line"] or "no reason is known"
     others = f", and {len(failed) - 1} more failed" if len(failed) > 1 else ""
-    remedy = f"`stratavore logs {first['name']}` shows its output, `stratavore explain {first['name']}` says why"
+    remedy = f"`stratavore explain {first['name']}` says why"
+    if first["end_reason"] != "not_started":  # else there is none
+        remedy = f"`stratavore logs {first['name']}` shows its output, {remedy}"
     raise RunnerFailed(f"{first['name']} is {first['state']}: {why}{others}", remedy=remedy)

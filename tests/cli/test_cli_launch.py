@@ -45,6 +45,7 @@ def test_over_quota_all_are_refused_or_as_many_as_fit_are_taken(live: Cli, proje
 
 def test_a_missing_program_fails_with_its_reason_and_leaves_nothing_running(live: Cli, project: str) -> None:
     done = live("launch", project, "--", "no-such-program-here", exits=7)
+    assert "stratavore logs" not in done.stderr, "it has printed nothing"
     assert "no-such-program-here" in done.stderr
     assert live.json("ps", "--project", project) == []
 
