@@ -10,7 +10,7 @@ from typing import Any
 from stratavore.agents import AGENTS, NamedProfile, resolve_or_shell
 from stratavore.context import Asker, Context
 from stratavore.errors import Invalid
-from stratavore.model import Acknowledged, Budget, BudgetHistory, BudgetScope
+from stratavore.model import Acknowledged, Budget, BudgetHistory, BudgetInPeriods, BudgetScope
 from stratavore.money import nano
 from stratavore.protocol import ExtendBudget, Nothing, RemoveBudget, SetBudget
 from stratavore.store import budgets, projects, runners
@@ -22,9 +22,9 @@ async def list_budgets(context: Context, asker: Asker, request: Nothing) -> list
     return budgets.list_budgets(context.rows, unmetered=_unmetered(context), now=context.clock.now())
 
 
-async def get_budget(context: Context, asker: Asker, request: Nothing, budget: str) -> Budget:
-    """One budget."""
-    return budgets.get_shown(context.rows, budget, unmetered=_unmetered(context), now=context.clock.now())
+async def get_budget(context: Context, asker: Asker, request: Nothing, budget: str) -> BudgetInPeriods:
+    """One budget, and what was used in its periods."""
+    return budgets.get_in_periods(context.rows, budget, unmetered=_unmetered(context), now=context.clock.now())
 
 
 async def list_budget_history(context: Context, asker: Asker, request: Nothing, budget: str) -> list[BudgetHistory]:
@@ -45,7 +45,7 @@ async def set_budget(context: Context, asker: Asker, request: SetBudget) -> Budg
 
     number = await context.write(put)
     await context.house.judged()
-    return await get_budget(context, asker, Nothing(), str(number))
+    return _shown(context, number)
 
 
 async def extend_budget(context: Context, asker: Asker, request: ExtendBudget, budget: str) -> Budget:
@@ -67,7 +67,7 @@ async def extend_budget(context: Context, asker: Asker, request: ExtendBudget, b
 
     await context.write(extend)
     await context.house.judged()
-    return await get_budget(context, asker, Nothing(), budget)
+    return _shown(context, budget)
 
 
 async def remove_budget(context: Context, asker: Asker, request: RemoveBudget, budget: str) -> Acknowledged:
@@ -88,6 +88,10 @@ async def remove_budget(context: Context, asker: Asker, request: RemoveBudget, b
 def unmetered_agents(profiles: Mapping[str, NamedProfile]) -> frozenset[str]:
     """The agents, and profiles, of whose use nobody tells."""
     return frozenset(name for name in {*AGENTS, *profiles} if not resolve_or_shell(name, profiles).is_metered)
+
+
+def _shown(context: Context, budget: int | str) -> Budget:
+    return budgets.get_shown(context.rows, budget, unmetered=_unmetered(context), now=context.clock.now())
 
 
 def _unmetered(context: Context) -> frozenset[str]:

@@ -276,8 +276,8 @@ class Client:
         )
         return cast("model.Budget", answer)
 
-    def get_budget(self, budget: int) -> model.Budget:
-        return cast("model.Budget", self._ask("get_budget", budget=str(budget)))
+    def get_budget(self, budget: int) -> model.BudgetInPeriods:
+        return cast("model.BudgetInPeriods", self._ask("get_budget", budget=str(budget)))
 
     def list_budget_history(self, budget: int) -> list[model.BudgetHistory]:
         return cast("list[model.BudgetHistory]", self._ask("list_budget_history", budget=str(budget)))

@@ -186,7 +186,7 @@ def _session(row: SessionRow, standing: Standing, used: list[ModelUsage], names:
         last_message_at=row.last_message_at,
         messages=row.messages,
         tokens=sum(_tokens(each) for each in used) if is_read else None,
-        cost_usd=sum(each.cost_usd for each in used) if is_read else None,
+        cost_usd=_cost(used) if is_read else None,
         unpriced_calls=sum(each.unpriced_calls for each in used),
         unattributed_usd=unattributed(row, used),
         models=used,
@@ -227,4 +227,10 @@ def unattributed(row: SessionRow, used: Sequence[ModelUsage]) -> float | None:
     """What its agent said at its exit that it cost, in US dollars, beyond these calls; None if it said nothing."""
     if row.reported_nano_usd is None:
         return None
-    return max(0.0, usd_of(row.reported_nano_usd) - sum(each.cost_usd for each in used))
+    return max(0.0, usd_of(row.reported_nano_usd) - (_cost(used) or 0.0))
+
+
+def _cost(used: Sequence[ModelUsage]) -> float | None:
+    """Of the calls that have a price; None where there are only others."""
+    priced = [each.cost_usd for each in used if each.cost_usd is not None]
+    return None if used and not priced else sum(priced)

@@ -5,11 +5,12 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from stratavore.auth import permit
 from stratavore.context import Asker
 from stratavore.errors import Forbidden, Invalid, NotFound
-from stratavore.model import Budget, OnExceeded
+from stratavore.model import Budget, BudgetInPeriods, OnExceeded
 from stratavore.protocol import BY_NAME
 from tests.house import House, together
 
@@ -41,8 +42,9 @@ async def test_a_budget_is_what_was_said_and_else_the_defaults(clean: House) -> 
     assert (said.name, said.period, said.limit_usd) == ("said", "monthly", 2.5)
     assert (said.warn, said.on_exceeded) == ([50, 90], OnExceeded.STOP)
     assert [each.id for each in await clean.ask("list_budgets")] == [plain.id, said.id]
-    assert await clean.ask("get_budget", str(said.id)) == said
-    assert len(await clean.ask("list_budget_history", str(said.id))) == 1
+    periods = await clean.ask("list_budget_history", str(said.id))
+    assert len(periods) == 1
+    assert await clean.ask("get_budget", str(said.id)) == BudgetInPeriods(**structs.asdict(said), periods=periods)
 
 
 @together

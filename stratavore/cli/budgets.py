@@ -81,8 +81,7 @@ def show(number: str, as_json: bool) -> None:
         show_json(found)
         return
     _show(found)
-    periods = read("list_budget_history", quiet=True, budget=number)
-    if periods:
+    if periods := found["periods"]:
         print()
         show_table(("FROM", "UNTIL", "USED", "EXCEEDED"), [_period(found, period) for period in periods])
 

@@ -130,10 +130,8 @@ def row(session: dict[str, Any]) -> list[str]:
 def cost(used: dict[str, Any]) -> str:
     """What it cost; what has no price is said to cost more than what has."""
     if used["cost_usd"] is None:
-        return humane.UNKNOWN
-    if used["unpriced_calls"]:
-        return f"> ${humane.usd(used['cost_usd'])}" if used["cost_usd"] else "unpriced"
-    return f"${humane.usd(used['cost_usd'])}"
+        return "unpriced" if used["unpriced_calls"] else humane.UNKNOWN
+    return f"{'> ' if used['unpriced_calls'] else ''}${humane.usd(used['cost_usd'])}"
 
 
 def _number(count: int | None) -> str:

@@ -74,5 +74,5 @@ def _hour(key: str, keys: Sequence[str]) -> str:
 
 def _numbers(row: dict[str, Any]) -> list[str]:
     mark = UNPRICED if row["unpriced_calls"] else ""
-    cost = humane.UNKNOWN if row["unpriced_calls"] == row["calls"] > 0 else humane.usd(row["cost_usd"])
+    cost = humane.UNKNOWN if row["cost_usd"] is None else humane.usd(row["cost_usd"])
     return [str(row["calls"]), *(f"{row[name]:,}" for name in _CLASSES), cost + mark]

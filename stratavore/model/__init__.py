@@ -38,6 +38,7 @@ from stratavore.model.sessions import (
 from stratavore.model.spending import (
     Budget,
     BudgetHistory,
+    BudgetInPeriods,
     BudgetPeriod,
     BudgetScope,
     OnExceeded,
@@ -54,6 +55,7 @@ __all__ = [
     "Approval",
     "Budget",
     "BudgetHistory",
+    "BudgetInPeriods",
     "BudgetPeriod",
     "BudgetScope",
     "DaemonStatus",

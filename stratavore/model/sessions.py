@@ -33,6 +33,7 @@ class Session(Public, frozen=True):
     """None, as `tokens` and `cost_usd`: nobody has read it yet."""
     tokens: int | None
     cost_usd: float | None
+    """None, too, where all its calls are of models without a price."""
     unpriced_calls: int
     unattributed_usd: float | None
     """What its agent said at exit that it cost, beyond the calls that are known; None if it said nothing."""

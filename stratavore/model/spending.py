@@ -23,7 +23,8 @@ class UsageBy(StrEnum):
 class UsageTotal(Public, frozen=True):
     """Calls of agents' APIs, added up. The classes of tokens are disjoint for every agent.
 
-    `cost_usd` is that of the priced calls; `unpriced_calls` are those of models without a price.
+    `cost_usd` is that of the priced calls, None where there are only unpriced ones; `unpriced_calls` are those of
+    models without a price.
     """
 
     calls: int
@@ -32,7 +33,7 @@ class UsageTotal(Public, frozen=True):
     cache_write_5m_tokens: int
     cache_write_1h_tokens: int
     cache_read_tokens: int
-    cost_usd: float
+    cost_usd: float | None
     unpriced_calls: int
 
 
@@ -118,3 +119,9 @@ class BudgetHistory(Public, frozen=True):
     used_tokens: int
     used_usd: float
     exceeded_at: datetime | None
+
+
+class BudgetInPeriods(Budget, frozen=True):
+    """A budget, and what was used in each of its periods, the newest first."""
+
+    periods: list[BudgetHistory]

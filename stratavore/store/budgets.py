@@ -13,9 +13,11 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any
 
+from msgspec import structs
+
 from stratavore.clock import iso
 from stratavore.errors import NotFound
-from stratavore.model import Budget, BudgetHistory, BudgetPeriod, BudgetScope, OnExceeded
+from stratavore.model import Budget, BudgetHistory, BudgetInPeriods, BudgetPeriod, BudgetScope, OnExceeded
 from stratavore.money import usd_of
 from stratavore.store import allowances, budget_rows, events, reservations
 from stratavore.store.budget_rows import BudgetRow
@@ -214,6 +216,14 @@ def list_bounding(rows: Rows, project_id: int, *, now: datetime) -> list[Budget]
 def get_shown(rows: Rows, budget_id: int | str, *, unmetered: Collection[str] = ("shell",), now: datetime) -> Budget:
     """How one budget stands; raises NotFound."""
     return _shown(rows, get(rows, budget_id), unmetered, now)
+
+
+def get_in_periods(
+    rows: Rows, budget_id: int | str, *, unmetered: Collection[str] = ("shell",), now: datetime
+) -> BudgetInPeriods:
+    """How one budget stands, and its history; raises NotFound."""
+    shown = get_shown(rows, budget_id, unmetered=unmetered, now=now)
+    return BudgetInPeriods(**structs.asdict(shown), periods=list_history(rows, budget_id))
 
 
 def list_history(rows: Rows, budget_id: int | str) -> list[BudgetHistory]:

@@ -156,7 +156,7 @@ def usage_of(rows: Rows, numbers: Collection[int]) -> dict[int, list[ModelUsage]
         "SELECT session, model, COUNT(*) AS calls, SUM(input_tokens) AS input_tokens,"
         " SUM(output_tokens) AS output_tokens, SUM(cache_write_5m_tokens) AS cache_write_5m_tokens,"
         " SUM(cache_write_1h_tokens) AS cache_write_1h_tokens, SUM(cache_read_tokens) AS cache_read_tokens,"
-        f" SUM(COALESCE(cost_nano_usd, 0)) / {NANO}.0 AS cost_usd, SUM(cost_nano_usd IS NULL) AS unpriced_calls"
+        f" SUM(cost_nano_usd) / {NANO}.0 AS cost_usd, SUM(cost_nano_usd IS NULL) AS unpriced_calls"
         " FROM usage WHERE session IN (SELECT value FROM json_each(?)) GROUP BY session, model ORDER BY session, model",
         (column(list(numbers)),),
     ):

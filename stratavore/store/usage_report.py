@@ -148,4 +148,5 @@ def _without_ids(found: Sequence[tuple[str, _Sums]]) -> dict[str, _Sums]:
 def _shown(sums: _Sums) -> dict[str, Any]:
     names = [field.name for field in msgspec.structs.fields(UsageTotal)]
     values = dict(zip(names, sums, strict=True))
-    return {**values, "cost_usd": usd_of(values["cost_usd"])}
+    is_unpriced = values["unpriced_calls"] == values["calls"] > 0
+    return {**values, "cost_usd": None if is_unpriced else usd_of(values["cost_usd"])}

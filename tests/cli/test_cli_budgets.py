@@ -26,6 +26,8 @@ def test_what_is_typed_is_what_is_set(live: Cli, project: str) -> None:
     shown = live("budget", "show", str(hour["id"])).stdout
     assert "runner bounded" in shown
     assert "FROM" in shown
+    [period] = live.json("budget", "show", str(hour["id"]))["periods"]
+    assert (period["starts_at"], period["used_tokens"]) == (hour["starts_at"], 0)
     extended = live.json("budget", "extend", str(hour["id"]), "--tokens", "10k")
     assert extended["limit_tokens"] == 510_000
 

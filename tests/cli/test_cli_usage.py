@@ -45,7 +45,7 @@ def test_json_is_what_was_promised(used: Cli) -> None:
         "cost_usd": 0.555,
         "unpriced_calls": 0,
     }
-    assert (strange["key"], strange["cost_usd"], strange["unpriced_calls"]) == ("strange-model", 0, 1)
+    assert (strange["key"], strange["cost_usd"], strange["unpriced_calls"]) == ("strange-model", None, 1)
     assert found["total"].keys() == known.keys() - {"key"}
 
 

@@ -60,7 +60,7 @@ def test_a_row_is_the_sum_of_its_calls_and_the_total_the_sum_of_the_rows(books: 
     found = asked(books, UsageBy.MODEL)
     known, strange = found.rows
     assert (known.key, known.calls, known.cost_usd, known.unpriced_calls) == ("known", 2, 110e-6, 0)
-    assert (strange.key, strange.calls, strange.cost_usd, strange.unpriced_calls) == ("strange", 1, 0, 1)
+    assert (strange.key, strange.calls, strange.cost_usd, strange.unpriced_calls) == ("strange", 1, None, 1)
     assert found.total == UsageTotal(
         calls=3,
         input_tokens=3,
@@ -71,6 +71,11 @@ def test_a_row_is_the_sum_of_its_calls_and_the_total_the_sum_of_the_rows(books: 
         cost_usd=110e-6,
         unpriced_calls=1,
     )
+
+
+def test_a_total_of_only_unpriced_calls_has_no_cost(books: Books) -> None:
+    called(books, model="strange")
+    assert asked(books, UsageBy.DAY).total.cost_usd is None
 
 
 def test_nothing_adds_up_to_nothing(books: Books) -> None:
