@@ -61,10 +61,10 @@ async def launch(context: Context, asker: Asker, request: Launch) -> Launched | 
     start = _start(context, request, cwd, environment, agent, profile, source)
     plan = agent.launch(start)
     if find_program(start, plan) is None:
-        raise RunnerFailed(
-            f"the program {plan.program or plan.argv[0]!r} of agent {name} is not on the PATH",
-            remedy=agent.remedy,
-        )
+        program = plan.program or plan.argv[0]
+        why = _why_missing(program, cwd)
+        remedy = "name a program that can be executed" if "/" in program else agent.remedy
+        raise RunnerFailed(f"the program {program!r} of agent {name} {why}", remedy=remedy)
     asked = _wish(context, asker, request, (name, agent, profile), environment)
     refusal = admission.find_refusal(context.rows, asked, now=context.clock.now())
     if request.dry_run:
@@ -267,6 +267,13 @@ async def _reserve(context: Context, count: int) -> list[ShimId]:
     except ZygoteFailed as failure:
         remedy = "daemon.log says more; `ulimit -a` shows whether processes or open files are at their limit"
         raise RunnerFailed(f"nothing can be made to hold it: {failure}", remedy=remedy) from failure
+
+
+def _why_missing(program: str, cwd: str) -> str:
+    """Why it was not found, as what is said of it."""
+    if "/" not in program:
+        return "is not on the PATH"
+    return "is no program that may be executed" if os.path.exists(os.path.join(cwd, program)) else "is not there"
 
 
 def _environment(context: Context, request: Launch) -> dict[str, str]:

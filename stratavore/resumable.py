@@ -152,7 +152,7 @@ def _broken(
     if row.cwd is None:
         return "nobody knows its directory"
     if not os.path.isdir(row.cwd):
-        return f"its directory {row.cwd} has gone"
+        return f"its directory {row.cwd} " + ("is none any more" if os.path.lexists(row.cwd) else "has gone")
     return _missing_program(row.profile or row.agent, profiles, path)
 
 

@@ -322,6 +322,8 @@ async def test_what_is_in_the_way_is_told(house: House, tmp_path: Path) -> None:
     assert (await session(house, FOREIGN)).why_not == f"its directory {tmp_path / 'nowhere'} has gone"
     with pytest.raises(Conflict, match="has gone"):
         await launched(house, resume=FOREIGN)
+    (tmp_path / "nowhere").touch()
+    assert (await session(house, FOREIGN)).why_not == f"its directory {tmp_path / 'nowhere'} is none any more"
 
 
 async def test_an_unknown_or_ambiguous_prefix_is_told(house: House) -> None:

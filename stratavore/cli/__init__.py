@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from stratavore import status_line
 
         return status_line.main(given[2:])
-    if given[:1] == ["hook"]:  # an agent waits for it
+    if given[:1] == ["hook"] and given[1:] not in (["--help"], ["-h"]):  # an agent waits for it
         from stratavore import hook
 
         return hook.main(given[1:])

@@ -201,7 +201,7 @@ def _unpriced(found: dict[str, Any]) -> int:
 def _amount(found: dict[str, Any], what: str) -> str:
     """A figure in the unit that the budget counts."""
     if found["limit_tokens"] is not None:
-        return f"{found[f'{what}_tokens']:,} tokens"
+        return humane.tokens(found[f"{what}_tokens"])
     if found["limit_usd"] is not None:
         return f"{humane.usd(found[f'{what}_usd'])} USD"
     share = found.get(f"{what}_percent")

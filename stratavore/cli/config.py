@@ -36,7 +36,7 @@ def show(source: bool, as_json: bool) -> None:
 def validate(as_json: bool) -> None:
     """Check the configuration; the first mistake is told with its file and line, with exit code 78."""
     loaded = _load()
-    files = sorted({str(source.file) for source in loaded.sources.values() if source.file is not None})
+    files = [str(file) for file in loaded.files]
     if as_json:
         show_json({"valid": True, "files": files})
     else:

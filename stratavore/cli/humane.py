@@ -18,6 +18,7 @@ __all__ = [
     "plural",
     "size",
     "span",
+    "tokens",
     "usd",
 ]
 
@@ -77,6 +78,10 @@ def percent(share: float | None) -> str:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def tokens(count: int) -> str:
+    return f"{count:,} token{'' if count == 1 else 's'}"
 
 
 def ending(runner: dict[str, Any]) -> str:

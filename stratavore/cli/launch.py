@@ -276,7 +276,7 @@ def _budgets(plan: dict[str, Any]) -> str:
         return "none bounds it, but its own" if _own_limits(plan) else "none bounds it"
     if plan["unmetered"]:
         return f"{count}; unmetered: nobody tells what it uses"
-    expected = f"{plan['estimate_tokens']:,} tokens, {humane.usd(plan['estimate_usd'])} USD"
+    expected = f"{humane.tokens(plan['estimate_tokens'])}, {humane.usd(plan['estimate_usd'])} USD"
     if plan["refused"]:
         return f"{count} bound it; it would reserve {expected}"
     return f"{count} would let it in, and reserve {expected}"

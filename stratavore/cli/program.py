@@ -110,7 +110,7 @@ def tell(error: StratavoreError) -> None:
 
 def _usage(error: click.ClickException) -> StratavoreError:
     """What click says of a wrong command line, as we say what is wrong."""
-    message = error.format_message().removesuffix(".")
+    message = " ".join(error.format_message().split()).removesuffix(".")
     ctx = error.ctx if isinstance(error, click.UsageError) else None
     remedy = f"`{ctx.command_path} --help` shows how it is said" if ctx else "see `stratavore --help`"
     return StratavoreError(f"{message[:1].lower()}{message[1:]}", remedy=remedy)

@@ -17,7 +17,7 @@ from stratavore.cli.options import Reference, agent_option, json_option, project
 from stratavore.cli.output import note, show_json, show_table
 from stratavore.cli.sessions import HEADS, row
 from stratavore.cli.starting import refuse_failed, started
-from stratavore.errors import Conflict, Invalid, NotFound
+from stratavore.errors import Conflict, Forbidden, Invalid, NotFound
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PICKED_FROM = 20
@@ -92,16 +92,19 @@ def _go_on(
         )
     need_daemon()
     project = session["project"] or project_of(Path(session["cwd"]))
-    answer = change(
-        "launch",
-        **wish(project, ctx.obj),
-        resume=session["id"],
-        agent=agent,
-        name=name,
-        prompt=prompt,
-        tty=not no_tty,
-        env=variables(env),
-    )
+    try:
+        answer = change(
+            "launch",
+            **wish(project, ctx.obj),
+            resume=session["id"],
+            agent=agent,
+            name=name,
+            prompt=prompt,
+            tty=not no_tty,
+            env=variables(env),
+        )
+    except Forbidden as refusal:  # which tells of the route
+        raise Forbidden(refusal.message.replace("stratavore launch", ctx.command_path), remedy=refusal.remedy) from None
     note(goes_on_with(answer["goes_on_with"]))
     for warning in answer["warnings"]:
         note(warning)

@@ -135,7 +135,7 @@ def cost(used: dict[str, Any]) -> str:
 
 
 def _number(count: int | None) -> str:
-    return humane.UNKNOWN if count is None else str(count)
+    return humane.UNKNOWN if count is None else f"{count:,}"
 
 
 @contextmanager
@@ -210,11 +210,11 @@ def _models(session: dict[str, Any]) -> list[list[str]]:
     return [
         [
             model["model"],
-            str(model["calls"]),
-            str(model["input_tokens"]),
-            str(model["output_tokens"]),
-            str(model["cache_write_5m_tokens"] + model["cache_write_1h_tokens"]),
-            str(model["cache_read_tokens"]),
+            _number(model["calls"]),
+            _number(model["input_tokens"]),
+            _number(model["output_tokens"]),
+            _number(model["cache_write_5m_tokens"] + model["cache_write_1h_tokens"]),
+            _number(model["cache_read_tokens"]),
             cost(model),
         ]
         for model in session["models"]

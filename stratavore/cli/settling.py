@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from stratavore import control
+from stratavore.cli import humane
 from stratavore.cli.asking import here
 from stratavore.cli.choosing import Choice, Listed
 from stratavore.cli.listing import standing
@@ -51,8 +52,9 @@ def settle(
             if not missing:
                 return listed
             if deadline is not None and time.monotonic() >= deadline:
+                share = f"{len(missing)} of {humane.plural(len(listed), 'runner')}"
                 raise TimedOut(
-                    f"after {timeout:g} s {len(missing)} of {len(listed)} runners not yet {waiting_for}: "
+                    f"after {timeout:g} s {share} not yet {waiting_for}: "
                     + ", ".join(f"{runner['name']} is {standing(runner, asks_activity)}" for runner in missing[:_TOLD])
                 )
             progress.show(len(listed) - len(missing), len(listed), missing)

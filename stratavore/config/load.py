@@ -50,10 +50,11 @@ class Source(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """The configuration in force, and the source of every key by its path (`daemon.autostart`)."""
+    """The configuration in force, the source of every key by its path (`daemon.autostart`), and what was read."""
 
     config: Config
     sources: Mapping[str, Source]
+    files: tuple[Path, ...] = ()
 
 
 class _Setting(NamedTuple):
@@ -84,7 +85,8 @@ def load(paths: Paths, extra: Path | None, environ: Mapping[str, str], *, system
         if files[-1] is None:
             raise Misconfigured(f"{extra}: there is no such file", remedy="name a file that is there")
     settings = [setting for file in files if file is not None for setting in _from_file(file)]
-    return _assemble([*settings, *_from_environment(environ)])
+    read = tuple(file.path for file in files if file is not None)
+    return _assemble([*settings, *_from_environment(environ)])._replace(files=read)
 
 
 def _assemble(settings: list[_Setting]) -> Loaded:
@@ -109,7 +111,9 @@ def _build(struct: type[_S], section: str, values: dict[str, Any], sources: Mapp
         return struct(**values)
     except ValueError as wrong:
         where = ", ".join(str(sources[f"{section}.{name}"]) for name in values if name in str(wrong))
-        raise Misconfigured(f"{where}: [{section}] {wrong}", remedy="change one of the two") from None
+        concerned = [name for name in struct.__struct_fields__ if re.search(rf"\b{name}\b", str(wrong))]
+        remedy = "change one of the two" if len(concerned) > 1 else "correct that line"
+        raise Misconfigured(f"{where}: [{section}] {wrong}", remedy=remedy) from None
 
 
 def _from_file(file: _File) -> Iterator[_Setting]:

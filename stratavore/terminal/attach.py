@@ -143,7 +143,8 @@ class _Session:
 
     def _show_banner(self) -> None:
         how = "watching" if not self._is_writer else "attached to"
-        self._say(f"{how} {self._options.name or 'the runner'}; detach with {self._options.chord.shown}")
+        why = "" if self._is_writer or self._options.read_only else ", for stdin is no terminal to type on"
+        self._say(f"{how} {self._options.name or 'the runner'}{why}; detach with {self._options.chord.shown}")
         if self._terminal.is_output_terminal:
             self._terminal.write(_PUSH_TITLE)
 

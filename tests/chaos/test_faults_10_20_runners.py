@@ -64,8 +64,8 @@ def test_fault_14_a_grandchild_that_keeps_the_terminal_delays_the_end_by_two_sec
 
 
 EXEC_FAILURES = {
-    "missing": "not on the PATH",
-    "not executable": "not on the PATH",
+    "missing": "is not there",
+    "not executable": "is no program that may be executed",
     "no format": "format",
     "busy": "busy",
     "too big": "too long",

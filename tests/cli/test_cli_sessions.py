@@ -137,6 +137,8 @@ def test_one_is_shown_with_what_was_said_and_nothing_moves_the_cursor(known: Cli
 
 def test_a_session_is_resumed_once_and_by_its_id(known: Cli) -> None:
     known("resume", A, "--no-wait", "--attach", exits=2)
+    inside = known("resume", A, exits=8, env={"STRATAVORE_RUNNER": "abcdefghij"}).stderr
+    assert "`stratavore resume` was asked from inside runner" in inside
     wrong = known("resume", A, "--project", "elsewhere", exits=2).stderr
     assert f"session {A} is of project work, not of elsewhere → leave --project out" in wrong
     asked = one(known.json("resume", A, "--project", "work", "--name", "again", "--no-wait"))

@@ -89,6 +89,12 @@ def test_config_validate_names_file_and_line(cli: Cli) -> None:
     file = cli.home / "config.toml"
     file.write_text("[runners]\nmax_restarts = -1\n")
     assert f"{file}:2" in cli("config", "validate", exits=78).stderr
+    file.write_text('[budgets]\ntimezone = "Europe/Berlim"\n')
+    assert "'Europe/Berlim' → correct that line" in cli("config", "validate", exits=78).stderr
+    file.write_text("[runners]\nbackoff_first = '10m'\n")
+    assert "→ change one of the two" in cli("config", "validate", exits=78).stderr
+    file.write_text("")
+    assert cli("config", "validate").stdout == f"The configuration is good: {file}\n"
 
 
 def test_config_takes_one_more_file_before_and_behind_the_verb(cli: Cli) -> None:

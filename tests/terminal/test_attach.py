@@ -244,6 +244,13 @@ def test_watching_needs_no_terminal(shim: Shim, tmp_path: Path) -> None:
     assert b"last" in done.stdout
     assert b"OUTCOME ended exit code 0" in done.stdout
     assert b"\x1b" not in done.stdout
+    assert b"no terminal" not in done.stdout
+    run = shim.shell("sleep 0.3; exit 0")
+    done = subprocess.run(
+        [sys.executable, Path(__file__).with_name("attacher.py"), run.key, run.log, str(run.shim)],
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=15, check=True,
+    )  # fmt: skip
+    assert b"for stdin is no terminal to type on; detach" in done.stdout, "nobody asked for watching only"
 
 
 def test_the_death_of_the_shim_ends_it_with_the_terminal_restored(tmp_path: Path, attacher: Attacher) -> None:
