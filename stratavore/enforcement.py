@@ -29,7 +29,7 @@ from stratavore.store.database import Rows, Tx
 from stratavore.store.reservations import amount
 from stratavore.store.supervision import Supervised
 from stratavore.waiting import News
-from stratavore.wording import budget_title, local_time
+from stratavore.wording import budget_title, extending, local_time
 
 log = logging.getLogger(__name__)
 
@@ -248,7 +248,7 @@ def _words(excess: Excess) -> str:
         return f"this run was given {excess.limit:.0f} turns, and has had them."
     title = budget_title(excess.period, excess.scope, excess.name)
     budget = f"{title}, {amount(excess.limit, excess.unit)}"
-    lifted = f"`stratavore budget extend {excess.budget_id}`, typed outside of this runner, goes on now."
+    lifted = f"{extending(excess.budget_id or 0, excess.unit)}, typed outside of this runner, goes on now."
     when = "" if excess.resets_at is None else f" It resets at {local_time(excess.resets_at)}."
     if excess.kind == "unpriced":
         model = "".join(letter for letter in (excess.model or "")[:100] if letter.isprintable())

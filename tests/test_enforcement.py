@@ -92,7 +92,7 @@ async def test_who_has_used_it_up_is_blocked_and_goes_on_once_it_is_more(tmp_pat
         await use(house, one, 1)
         reason = await blocked(house, one)
         assert "the daily budget of everything, 1,000 tokens, is used up. It resets at 20" in reason
-        assert f"`stratavore budget extend {budget.id}`" in reason
+        assert f"`stratavore budget extend {budget.id} --tokens 500k`" in reason
         assert reason == f"Stratavore: {(await house.get(one.id)).blocked}"
         assert (await house.get(one.id)).state == "running", "block never ends it"
         assert (await house.get(other.id)).blocked is None, "nothing can hold it"

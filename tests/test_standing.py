@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from stratavore.cli.budgets import extend
 from stratavore.model import Activity, Desired, EndReason, Health, RestartPolicy, Runner, RunnerState
 from stratavore.standing import Held, next_of, summary_of
+from stratavore.wording import extending
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -123,6 +125,13 @@ def test_who_is_held_back_is_told_when_it_goes_on_and_what_lets_it_do_so_now() -
     stopped = told(has_periods=False, stops_at=NOON)
     at = f"{NOON.astimezone():%Y-%m-%d %H:%M:%S}"
     assert stopped == f"it is stopped at {at}; `EXTEND` lets it go on, if that comes before"
+
+
+@pytest.mark.parametrize(("unit", "name"), [("tokens", "tokens"), ("nano_usd", "usd"), ("percent", "percent")])
+def test_what_is_said_to_raise_a_limit_can_be_typed_as_it_stands(unit: str, name: str) -> None:
+    typed = extending(6, unit).strip("`").split()
+    assert typed[:3] == ["stratavore", "budget", "extend"]
+    assert extend.make_context("extend", typed[3:]).params[name] > 0
 
 
 def test_who_waits_for_a_person_is_told_what_for() -> None:

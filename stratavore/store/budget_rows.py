@@ -20,7 +20,7 @@ from stratavore.periods import CALENDAR, period_of, zone_called
 from stratavore.store import events, installation
 from stratavore.store.database import Row, Rows, Tx
 from stratavore.store.rows import column, load
-from stratavore.wording import budget_title, local_time
+from stratavore.wording import budget_title, extending, local_time
 
 ACTOR = "budgets"
 _FIRST = datetime(1970, 1, 1, tzinfo=UTC)
@@ -148,7 +148,7 @@ def refusal(budget: BudgetRow, amounts: str, resets_at: str | None) -> BudgetExc
     """Why a run is not granted: `amounts` is the limit in words, and what is gone of it."""
     when = "" if resets_at is None else f"it resets at {local_time(resets_at)}, or "
     refused = BudgetExceeded(
-        f"{budget.title} is {amounts}", remedy=f"{when}`stratavore budget extend {budget.id}` makes room now"
+        f"{budget.title} is {amounts}", remedy=f"{when}{extending(budget.id, budget.unit)} makes room now"
     )
     refused.budget, refused.resets_at = budget.id, resets_at
     return refused
