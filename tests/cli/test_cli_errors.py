@@ -14,7 +14,7 @@ from tests.fake_daemon import Refusal, fake_daemon
 
 def test_what_may_be_said_instead_is_listed_with_single_blanks_and_a_hook_has_a_help(cli: Cli) -> None:
     assert "Choose from: bash, zsh, fish" in cli("completion", exits=2).stderr
-    assert "nothing for people" in cli("hook", "--help").stdout
+    assert "What the hooks of an agent run" in cli("hook", "--help").stdout
 
 
 @pytest.mark.parametrize("cls", errors.classes(), ids=lambda cls: cls.code)
