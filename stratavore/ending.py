@@ -161,11 +161,12 @@ class Ending:
         tail = read_tail(output) if record.output_bytes else b""
         killed_by_kernel = record.exit_signal == 9 and record.stop_by is None and self._out_of_memory.killed(record.pid)
         good = self._is_good(label, record, tail)
+        agent = resolve_or_shell(str(label.columns["agent"]), self._context.config.agents)
         return booking.End(
             record=record,
             good=good,
             out_of_memory=killed_by_kernel,
-            last_line=last_line(tail),
+            last_line=last_line(tail, () if good else agent.failures),
             conversation=self._conversation_of(label, tail),
             limit_resets_at=None if good else _limit_in(label, record, output),
         )

@@ -106,6 +106,14 @@ class TestExplanations:
         assert says(found, "exit record") == "exit code 3"
         assert says(found, "last line") == "bye"
 
+    async def test_after_an_end_that_its_agent_gave_a_reason_for(self, tmp_path: Path) -> None:
+        script = "echo 'Unable to connect to Anthropic services'; echo 'Failed: no'; echo 'at https://x'; exit 1"
+        profile = {"agent": "claude", "argv": ("sh", "-c", script)}
+        async with living(tmp_path / "state", quick(agents={"failing": profile})) as house:
+            await house.project("p", agent="failing")
+            ended = await house.over((await house.launch("p", argv=[])).id)
+            assert ended.last_line == "Unable to connect to Anthropic services: Failed: no"
+
     async def test_between_two_runs(self, tmp_path: Path) -> None:
         slow = quick(runners={"backoff_first": 200.0, "backoff_max": 300.0})
         async with living(tmp_path / "state", slow) as house:

@@ -167,8 +167,7 @@ class Agent(Protocol):
     home_folder: str = ""
     """Where in the account directory it keeps its records; empty: directly in it."""
     parent_markers: tuple[str, ...] = ()
-    """What the agent sets for its children, to be dropped from a caller's environment: an agent that finds these
-    believes that it runs inside another one."""
+    """What it sets for its children, dropped from a caller's environment: who finds these believes to be inside one."""
     typing: Typing = Typing()
     tells_activity: bool = False
     """Whether `live` knows it from the moment at which the agent takes prompts."""
@@ -185,13 +184,14 @@ class Agent(Protocol):
     """It can begin a conversation as a copy of another."""
     permission_options: Mapping[str, int] = {}
     """Its options that say what it may do unasked, and how many words follow each."""
-
     is_metered: bool = True
     """Whether its files tell what it uses."""
     model_options: tuple[str, ...] = ("--model", "-m")
     """The options that name a model."""
     model_aliases: frozenset[str] = frozenset()
     """Words that stand for models which only the agent knows."""
+    failures: tuple[str, ...] = ()
+    """How the lines begin by which it says why it ends; advice may follow."""
     takes_verdicts: bool = False
     """Whether its hooks ask, before each prompt and each tool, if it may go on."""
 

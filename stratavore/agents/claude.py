@@ -59,6 +59,7 @@ class Claude(Agent):
     remedy = "npm install -g @anthropic-ai/claude-code"
     tells_activity = True
     takes_verdicts = True
+    failures = ("Unable to connect to Anthropic services",)
     model_options = ("--model",)
     model_aliases = frozenset(
         "default best opus opus[1m] sonnet sonnet[1m] haiku fable fable[1m] opusplan opusplan[1m]".split()

@@ -9,6 +9,7 @@ Rule 4: plain lines are told as soon as they are complete, and fast; the page is
 """
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from functools import lru_cache
 
 from stratavore.terminal.drawing import LEAVES_THE_LINE, draw, is_vertical
@@ -383,11 +384,12 @@ def render(data: bytes, *, rows: int = 24, cols: int | None = None) -> str:
     return renderer.feed(data) + renderer.finish()
 
 
-def last_line(tail: bytes) -> str | None:
-    """The last line of `tail` that is not blank, at most LAST_LINE characters of it; None if there is none."""
-    lines = render(tail[-LAST_LINE_TAIL:]).split("\n")
-    found = next((line.strip() for line in reversed(lines) if line.strip()), None)
-    return None if found is None else found[:LAST_LINE]
+def last_line(tail: bytes, failures: Sequence[str] = ()) -> str | None:
+    """The last line of `tail` that is not blank, or the last that begins with one of `failures`, and the next one; at
+    most LAST_LINE characters of that; None if there is none."""
+    lines = [line.strip() for line in render(tail[-LAST_LINE_TAIL:]).split("\n") if line.strip()]
+    said = (lines[at : at + 2] for at in reversed(range(len(lines))) if lines[at].startswith(tuple(failures)))
+    return ": ".join(next(said, lines[-1:]))[:LAST_LINE] or None
 
 
 @lru_cache(maxsize=4096)

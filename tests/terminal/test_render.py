@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given, settings
 
+from stratavore.agents import AGENTS
 from stratavore.terminal.render import LAST_LINE, Renderer, last_line, render
 from tests.terminal.streams import ATTACKS, CUTS, STREAMS, split
 
@@ -138,3 +139,18 @@ def test_the_last_line_is_the_last_that_says_something() -> None:
     assert last_line(b"\x1b[31mfailed: \x1b[0mno\x1b]0;t\x07 disk") == "failed: no disk"
     assert last_line(b"z" * 1000) == "z" * LAST_LINE
     assert last_line(b"\x1b[2J\r\n") is None
+
+
+def test_the_words_by_which_a_program_says_why_it_ends_are_told_in_place_of_its_advice() -> None:
+    """As Claude Code 2.1 drew it in 80 columns."""
+    screen = (
+        b"Welcome to Claude Code v2.1.330\r\n\r\n\x1b[2G\x1b[38;5;211mUnable\x1b[9Gto connect"
+        b" to Anthropic services\x1b[39m\r\r\n\r\r\n"
+        b"\x1b[2GFailed to connect to api.anthropic.com: ECONNREFUSED\r\r\n\r\r\n"
+        b" Claude Code might not be available in your country. Check supported countries\r\r\n"
+        b" at https://anthropic.com/supported-countries\r\r\n\x1b[?25h"
+    )
+    said = "Unable to connect to Anthropic services: Failed to connect to api.anthropic.com: ECONNREFUSED"
+    assert last_line(screen, AGENTS["claude"].failures) == said
+    assert last_line(screen) == "at https://anthropic.com/supported-countries"
+    assert last_line(b"", AGENTS["claude"].failures) is None
