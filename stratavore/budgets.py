@@ -12,14 +12,15 @@ from stratavore.context import Asker, Context
 from stratavore.errors import Invalid
 from stratavore.model import Acknowledged, Budget, BudgetHistory, BudgetInPeriods, BudgetScope
 from stratavore.money import nano
-from stratavore.protocol import ExtendBudget, Nothing, RemoveBudget, SetBudget
+from stratavore.protocol import ExtendBudget, ListBudgets, Nothing, RemoveBudget, SetBudget
 from stratavore.store import budgets, projects, runners
 from stratavore.store.database import Rows, Tx
 
 
-async def list_budgets(context: Context, asker: Asker, request: Nothing) -> list[Budget]:
-    """All budgets, as they stand now."""
-    return budgets.list_budgets(context.rows, unmetered=_unmetered(context), now=context.clock.now())
+async def list_budgets(context: Context, asker: Asker, request: ListBudgets) -> list[Budget]:
+    """The budgets, as they stand now."""
+    now = context.clock.now()
+    return budgets.list_budgets(context.rows, all=request.all, unmetered=_unmetered(context), now=now)
 
 
 async def get_budget(context: Context, asker: Asker, request: Nothing, budget: str) -> BudgetInPeriods:

@@ -248,8 +248,8 @@ class Client:
     def interrupt_runner(self, runner: str) -> model.Sent:
         return cast("model.Sent", self._ask("interrupt_runner", runner=runner))
 
-    def list_budgets(self) -> list[model.Budget]:
-        return cast("list[model.Budget]", self._ask("list_budgets"))
+    def list_budgets(self, *, all: bool = False) -> list[model.Budget]:
+        return cast("list[model.Budget]", self._ask("list_budgets", all=all))
 
     def set_budget(
         self,

@@ -158,7 +158,7 @@ ANSWERS: Mapping[str, Answer] = {
     "watch_import": lambda paths, rows, asked: _NO_IMPORT,
     "list_runs": lambda paths, rows, asked: runs.list_runs(rows, runners.resolve(rows, asked.target), paths.logs),
     "explain_runner": _explain_runner,
-    "list_budgets": lambda paths, rows, asked: budgets.list_budgets(rows, now=datetime.now(UTC)),
+    "list_budgets": lambda paths, rows, asked: budgets.list_budgets(rows, all=asked.request.all, now=datetime.now(UTC)),
     "get_budget": lambda paths, rows, asked: budgets.get_in_periods(rows, asked.target, now=datetime.now(UTC)),
     "list_budget_history": lambda paths, rows, asked: budgets.list_history(rows, asked.target),
     "usage": lambda paths, rows, asked: added_up(rows, asked.request),

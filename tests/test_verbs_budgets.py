@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import pytest_asyncio
 from msgspec import structs
 
 from stratavore.auth import permit
@@ -17,7 +18,7 @@ from tests.house import House, together
 INSIDE = Asker("cli", 0, 1, "k3m9x2abcd")
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
 async def clean(shared: House) -> AsyncIterator[House]:
     """The shared house, in which no budget is left."""
     yield shared
@@ -64,6 +65,18 @@ async def test_a_runner_has_a_budget_until_it_is_removed(clean: House) -> None:
     await clean.over(runner.id)
     await clean.ask("remove_runners", runner.id)
     assert await clean.ask("list_budgets") == []
+
+
+@together
+async def test_that_of_the_runs_of_an_ended_runner_is_listed_only_with_all(clean: House) -> None:
+    await clean.project("brief")
+    runner = await clean.launch("brief", "sleep 1000", budget_tokens=1000)
+    [own] = await clean.ask("list_budgets")
+    await clean.ask("stop_runners", runner.id)
+    await clean.over(runner.id)
+    assert await clean.ask("list_budgets") == []
+    assert [each.id for each in await clean.ask("list_budgets", all=True)] == [own.id]
+    await clean.ask("remove_budget", str(own.id))
 
 
 @together

@@ -17,20 +17,25 @@ from stratavore.wording import bounded, budget_title
 SCOPES = ("global", "project", "runner")
 
 
+_all_option = click.option("-a", "--all", "everything", is_flag=True, help="Those of the runs of ended runners, too.")
+
+
 @click.group(invoke_without_command=True)
+@_all_option
 @json_option
 @click.pass_context
-def budget(ctx: click.Context, as_json: bool) -> None:
+def budget(ctx: click.Context, everything: bool, as_json: bool) -> None:
     """List the budgets; or set, show, extend and remove one."""
     if ctx.invoked_subcommand is None:
-        _list(as_json)
+        _list(everything, as_json)
 
 
 @budget.command("list")
+@_all_option
 @json_option
-def list_(as_json: bool) -> None:
+def list_(everything: bool, as_json: bool) -> None:
     """List the budgets, and what is left of them in their present periods."""
-    _list(as_json)
+    _list(everything, as_json)
 
 
 @budget.command("set")
@@ -125,8 +130,8 @@ def _bounded(scope: str, words: tuple[str, ...], window: str | None) -> tuple[st
     return name, rest[0]
 
 
-def _list(as_json: bool) -> None:
-    found = read("list_budgets")
+def _list(everything: bool, as_json: bool) -> None:
+    found = read("list_budgets", all=everything)
     if as_json:
         show_json(found)
     elif found:

@@ -35,7 +35,7 @@ from stratavore.model import (
 )
 from stratavore.protocol.approvals import AskApproval, DecideApproval, ListApprovals
 from stratavore.protocol.base import Choose, Name, Nothing, Request, refusal
-from stratavore.protocol.budgets import ExtendBudget, RemoveBudget, SetBudget
+from stratavore.protocol.budgets import ExtendBudget, ListBudgets, RemoveBudget, SetBudget
 from stratavore.protocol.daemon import ListEvents, Prune, StopDaemon
 from stratavore.protocol.projects import EditProject, ListProjects, NewProject
 from stratavore.protocol.runners import (
@@ -69,6 +69,7 @@ __all__ = [
     "Input",
     "Launch",
     "ListApprovals",
+    "ListBudgets",
     "ListEvents",
     "ListProjects",
     "ListRunners",
@@ -116,7 +117,7 @@ SHAPES: Mapping[str, tuple[type[Request], Any]] = {
     "restart_runners": (Restart, list[Runner]),
     "send_input": (Input, Sent),
     "interrupt_runner": (Nothing, Sent),
-    "list_budgets": (Nothing, list[Budget]),
+    "list_budgets": (ListBudgets, list[Budget]),
     "set_budget": (SetBudget, Budget),
     "get_budget": (Nothing, BudgetInPeriods),
     "list_budget_history": (Nothing, list[BudgetHistory]),

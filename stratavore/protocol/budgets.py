@@ -12,6 +12,12 @@ _Threshold = Annotated[int, Meta(ge=bounds.THRESHOLD.least, le=bounds.THRESHOLD.
 Thresholds = Annotated[list[_Threshold], Meta(max_length=bounds.MOST_THRESHOLDS)]
 
 
+class ListBudgets(Request, frozen=True):
+    """All budgets, but those of the runs of ended runners; with `all` they, too."""
+
+    all: bool = False
+
+
 class SetBudget(Request, frozen=True):
     """A limit on what everything, a project or a runner may use in a period: of one unit.
 

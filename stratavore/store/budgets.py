@@ -203,9 +203,20 @@ def recount_all(tx: Tx, *, now: datetime) -> None:
     )
 
 
-def list_budgets(rows: Rows, *, unmetered: Collection[str] = ("shell",), now: datetime) -> list[Budget]:
-    """How the budgets stand in their present periods; of the use of the agents `unmetered` nobody tells."""
-    return [_shown(rows, budget, unmetered, now) for budget in budget_rows.find_all(rows)]
+def list_budgets(
+    rows: Rows, *, all: bool = False, unmetered: Collection[str] = ("shell",), now: datetime
+) -> list[Budget]:
+    """How the budgets stand in their present periods; of the use of the agents `unmetered` nobody tells.
+
+    Those of the runs of ended runners are left out, unless `all` is said.
+    """
+    living = {runner_id for (runner_id,) in rows.tuples("SELECT id FROM runners WHERE alive = 1")}
+    found = budget_rows.find_all(rows)
+    return [
+        _shown(rows, budget, unmetered, now)
+        for budget in found
+        if all or budget.period is not BudgetPeriod.RUN or budget.runner_id in living
+    ]
 
 
 def list_bounding(rows: Rows, project_id: int, *, now: datetime) -> list[Budget]:
