@@ -45,6 +45,14 @@ def period_of(period: BudgetPeriod, at: datetime, zone: tzinfo) -> Span:
             raise ValueError(f"{period} is no calendar period")
 
 
+def beginning_of(day: date, zone: tzinfo) -> datetime:
+    """The instant at which that day begins, in UTC. At the edges of the calendar it is the day of UTC."""
+    try:
+        return period_of(BudgetPeriod.DAILY, datetime.combine(day, time(12), zone), zone)[0]
+    except OverflowError:
+        return datetime.combine(day, time(), UTC)
+
+
 @lru_cache(maxsize=16)
 def zone_called(name: str) -> tzinfo:
     """The zone of the time zone database that has this name; empty: this machine's.

@@ -1,6 +1,6 @@
 """Calendar periods: they tile time in every zone, whatever its clocks do."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stratavore.model import BudgetPeriod
-from stratavore.periods import CALENDAR, period_of, zone_called
+from stratavore.periods import CALENDAR, beginning_of, period_of, zone_called
 
 ZONES = [
     "UTC",
@@ -151,3 +151,10 @@ def test_the_machines_own_zone_changes_its_clocks_too(monkeypatch: pytest.Monkey
         assert period_of(BudgetPeriod.DAILY, datetime(2031, 3, 9, 12, tzinfo=UTC), zone_called(""))
     finally:
         zone_called.cache_clear()
+
+
+def test_a_day_begins_by_the_clock_of_its_zone() -> None:
+    day = date(2026, 11, 23)
+    assert beginning_of(day, ZoneInfo("Asia/Kathmandu")) == datetime(2026, 11, 22, 18, 15, tzinfo=UTC)
+    assert beginning_of(date.max, UTC).year == 9999
+    assert beginning_of(date.min, UTC).year == 1

@@ -33,6 +33,18 @@ class Moment(click.ParamType[str]):
         return moment.isoformat()
 
 
+class DayOrMoment(Moment):
+    """The same, but a bare day is left as it is: whoever is asked knows by which clock it begins."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from datetime import date
+
+        try:
+            return date.fromisoformat(value).isoformat()
+        except ValueError:
+            return super().convert(value, param, ctx)
+
+
 def _span_ago(text: str) -> "datetime | None":
     """The moment so long ago; None if that is no span, or leads out of the calendar."""
     from datetime import UTC, datetime, timedelta
@@ -72,6 +84,7 @@ class UserPath(click.Path):
 
 
 MOMENT = Moment()
+DAY_OR_MOMENT = DayOrMoment()
 AGENTS = ("claude", "codex", "gemini", "opencode", "shell")
 """For completion only: the configuration may add more, and the daemon judges."""
 

@@ -7,7 +7,7 @@ import click
 
 from stratavore.cli import humane
 from stratavore.cli.asking import read
-from stratavore.cli.options import MOMENT, json_option, project_option
+from stratavore.cli.options import DAY_OR_MOMENT, json_option, project_option
 from stratavore.cli.output import note, say, show_json, show_table
 
 BY = ("day", "hour", "project", "session", "runner", "model", "agent", "block")
@@ -23,7 +23,7 @@ UNPRICED = "*"
     default="day",
     help=f"Add up by {', '.join(BY[:-1])}, or block: Claude's windows of five hours. [day]",
 )
-@click.option("--since", metavar="T", type=MOMENT, help="Only since then: 7d (ago), 2026-01-31, or a time.")
+@click.option("--since", metavar="T", type=DAY_OR_MOMENT, help="Only since then: 7d (ago), 2026-01-31, or a time.")
 @project_option("Only what was used in this project.")
 @json_option
 def usage(by: str, since: str | None, project: str | None, as_json: bool) -> None:
@@ -32,7 +32,7 @@ def usage(by: str, since: str | None, project: str | None, as_json: bool) -> Non
     Tokens are in disjoint classes: what came from a cache is not input, and reasoning is output. Days and hours are
     those of `[budgets] timezone`, as the periods of budgets are; blocks are shown by your clock.
     """
-    found = read("usage", by=by, since=since, project=project)
+    found = read("usage", by=by, project=project, **_from(since))
     if as_json:
         show_json(found)
     elif not found["rows"]:
@@ -41,6 +41,11 @@ def usage(by: str, since: str | None, project: str | None, as_json: bool) -> Non
         show_table(*table(found, by))
         if found["total"]["unpriced_calls"]:
             note(remark(found["total"]["unpriced_calls"]))
+
+
+def _from(since: str | None) -> dict[str, Any]:
+    """A moment; a bare day begins by the clock of the budgets, as the days of the report do."""
+    return {"since_day": since} if since is not None and len(since) == len("2026-01-31") else {"since": since}
 
 
 def table(found: dict[str, Any], by: str) -> tuple[Sequence[str], list[list[str]]]:

@@ -1,6 +1,6 @@
 """What may be asked about usage."""
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated
 
 from msgspec import Meta
@@ -14,4 +14,6 @@ class ShowUsage(Request, frozen=True):
 
     by: UsageBy = UsageBy.DAY
     since: Annotated[datetime, Meta(tz=True)] | None = None
+    since_day: date | None = None
+    """In its place: since the beginning of that day, by the clock of the budgets."""
     project: str | None = None

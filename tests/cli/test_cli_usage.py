@@ -82,6 +82,10 @@ def test_only_since_then_and_only_in_that_project(used: Cli) -> None:
     assert used.json("usage", "--since", "2031-01-03")["total"]["calls"] == 0
     assert used.json("usage", "--since", "2031-01-01")["total"]["calls"] == 3
     assert used.json("usage", "--since", "30d", "--project", "demo")["total"]["calls"] == 3
+    day = used.json("usage")["rows"][0]["key"]
+    elsewhere = {"TZ": "Pacific/Pago_Pago"}  # where a day begins later
+    total = used("usage", "--since", day, env=elsewhere).stdout.splitlines()[-1]
+    assert total.split()[:2] == ["TOTAL", "3"], "by the clock of the budgets"
     assert used("usage", "--since", "2031-01-03").stdout == "Nothing was used.\n"
 
 
