@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from stratavore import writers
 from stratavore.agents import AGENTS, RECORDS, NamedProfile
+from stratavore.agents.records import RecordDatabase
 from stratavore.config import Config
 from stratavore.model import ModelUsage, Session
 from stratavore.money import usd_of
@@ -126,7 +127,8 @@ def _examine(row: SessionRow, living: Living, config: Config, path: str | None) 
 
 def transcript_of(row: SessionRow) -> Path | None:
     """The file that holds the conversation, where the agent keeps it; None if it has gone."""
-    if row.transcript_path is not None and os.path.isfile(row.transcript_path):
+    is_file = not isinstance(RECORDS.get(row.agent), RecordDatabase)  # a database holds others' conversations too
+    if is_file and row.transcript_path is not None and os.path.isfile(row.transcript_path):
         return Path(row.transcript_path)  # to look through everything an agent keeps takes milliseconds for each
     agent = AGENTS.get(row.agent)
     return None if agent is None else agent.transcript(Path(row.home), row.id)

