@@ -163,6 +163,7 @@ def test_two_codex_in_one_directory_are_told_apart(house: House) -> None:
     assert session(house, forked["session_id"])["resumed_from"] == known["one"]
 
 
+@pytest.mark.long
 @of("opencode")
 def test_two_opencode_in_one_directory_are_of_nobody_until_each_says_its_own(house: House) -> None:
     look_often(house)
@@ -184,6 +185,7 @@ def test_two_opencode_in_one_directory_are_of_nobody_until_each_says_its_own(hou
         assert prompt in house.cli("sessions", "transcript", ended[name]).stdout
 
 
+@pytest.mark.long
 @of("opencode")
 def test_what_opencode_exports_is_imported_into_it_again(house: House) -> None:
     house.at_prompt("worker")
