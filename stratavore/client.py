@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from stratavore.control import TIMEOUT_SECONDS, ask
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from datetime import date, datetime
     from types import EllipsisType
 
     from stratavore import model
@@ -296,11 +296,13 @@ class Client:
         *,
         by: model.UsageBy | str = "day",
         since: datetime | None = None,
+        since_day: date | None = None,
         project: str | None = None,
     ) -> model.Usage:
-        """What agents used since then, added up."""
+        """What agents used since then, or since the beginning of that day by the clock of the budgets, added up."""
         moment = None if since is None else since.isoformat()
-        return cast("model.Usage", self._ask("usage", by=by, since=moment, project=project))
+        day = None if since_day is None else since_day.isoformat()
+        return cast("model.Usage", self._ask("usage", by=by, since=moment, since_day=day, project=project))
 
     def list_sessions(
         self,

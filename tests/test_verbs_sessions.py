@@ -18,6 +18,7 @@ from stratavore.agents.agent import start_ticks
 from stratavore.agents.records import Note
 from stratavore.errors import Ambiguous, BudgetExceeded, Conflict, Invalid, NotFound
 from stratavore.model import Launched, Runner, Session
+from stratavore.process import mark_of
 from stratavore.sampling import Sampling
 from stratavore.shim.client import MARKER
 from stratavore.store import budgets
@@ -102,6 +103,8 @@ def foreign_claude(house: House, session_id: str, home: str = "claude", *, mark:
     child = subprocess.Popen(["sleep", "1000"], env={**os.environ, **({MARKER: mark} if mark else {})})
     state = house.paths.state.parent / home / "sessions" / f"{child.pid}.json"
     state.parent.mkdir(parents=True, exist_ok=True)
+    while mark_of(child.pid) != (mark or None):  # the kernel lets us go on before its environment can be read
+        pass
     said = {"pid": child.pid, "sessionId": session_id, "procStart": str(start_ticks(child.pid))}
     state.write_text(json.dumps(said))
     try:

@@ -15,7 +15,7 @@ import msgspec
 
 from stratavore.clock import iso
 from stratavore.store import budgets
-from stratavore.store.database import Tx
+from stratavore.store.database import Rows, Tx
 from stratavore.store.rows import column
 from stratavore.store.usage import Charge, Entry, Price, book_runners, cost
 
@@ -35,10 +35,16 @@ class PriceList(Protocol):
 
 
 class Changed(NamedTuple):
-    """The models of which the configuration says something else, and those that had no price and have one."""
+    """What is to be done: `names` in the configuration that say something else than they did, the models whose calls
+    they decide (`said`), and those that had no price and have one (`new`)."""
 
+    names: frozenset[str]
     said: frozenset[str]
     new: frozenset[str]
+
+    @property
+    def is_nothing(self) -> bool:
+        return not any(self)
 
 
 Place = tuple[str, str]
@@ -46,16 +52,23 @@ Place = tuple[str, str]
 START: Place = ("", "")
 
 
-def begin(tx: Tx, prices: PriceList, *, now: datetime) -> Changed:
-    """Which models have calls that are to be priced again. `price_slice` does it; then `finish` must be called."""
-    was, said = dict(tx.tuples("SELECT model, price FROM configured_prices")), _texts(prices)
+def find(rows: Rows, prices: PriceList, *, now: datetime) -> Changed:
+    """What is to be priced again. If it is something: `begin`, then `price_slice` to the end, then `finish`."""
+    was, said = dict(rows.tuples("SELECT model, price FROM configured_prices")), _texts(prices)
     changed = {name for name in {*was, *said} if was.get(name) != said.get(name)}
-    tx.execute_many("INSERT OR REPLACE INTO configured_prices VALUES (?, ?)", [(name, _UNKNOWN) for name in changed])
-    used = tx.tuples("SELECT DISTINCT model FROM usage") if changed else []
-    unpriced = tx.tuples("SELECT DISTINCT model FROM usage WHERE cost_nano_usd IS NULL")
+    used = rows.tuples("SELECT DISTINCT model FROM usage") if changed else []
+    unpriced = rows.tuples("SELECT DISTINCT model FROM usage WHERE cost_nano_usd IS NULL")
     return Changed(
+        frozenset(changed),
         frozenset(model for (model,) in used if {prices.deciding(model, was), prices.deciding(model, said)} & changed),
         frozenset(model for (model,) in unpriced if prices(model, iso(now), 0) is not None),
+    )
+
+
+def begin(tx: Tx, changed: Changed) -> None:
+    """What the configuration said is unknown from here on, until `finish`."""
+    tx.execute_many(
+        "INSERT OR REPLACE INTO configured_prices VALUES (?, ?)", [(name, _UNKNOWN) for name in changed.names]
     )
 
 

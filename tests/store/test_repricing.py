@@ -41,7 +41,8 @@ def start(books: Books, *, dies: bool = False, **said: float) -> None:
     """What a daemon does at its start under this configuration: `[prices]` with so much for input and output."""
     names = {"sonnet": "claude-sonnet-4-5"}
     prices = Prices({names.get(name, name): ModelPrice(input=usd, output=usd) for name, usd in said.items()})
-    changed = books.do(lambda tx: repricing.begin(tx, prices, now=NOW))
+    changed = repricing.find(books.rows, prices, now=NOW)
+    books.do(lambda tx: repricing.begin(tx, changed))
     place: repricing.Place | None = repricing.START
     while place is not None:
         after = place
