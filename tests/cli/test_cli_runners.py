@@ -270,18 +270,8 @@ def test_typing_into_a_paused_one_names_the_way_on(live: Cli, project: str) -> N
 
 
 def test_explain_says_that_it_was_given_up(live: Cli, project: str) -> None:
-    live(
-        "launch",
-        project,
-        "--name",
-        "hopeless",
-        "--restart",
-        "on-failure",
-        "--max-restarts",
-        "0",
-        "--",
-        "false",
-    )
+    never = ("--restart", "on-failure", "--max-restarts", "0", "--no-wait")
+    live("launch", project, "--name", "hopeless", *never, "--", "false")
     live("wait", "hopeless", "--until", "failed")
     first = live("explain", "hopeless").stdout.splitlines()[0]
     assert first == (
