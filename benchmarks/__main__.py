@@ -67,11 +67,12 @@ def measure(scale: Scale, wanted: frozenset[str], results: Path, name: str) -> i
     place = scratch()
     try:
         facts = machine.describe(place, scale)
-        began = time.monotonic()
+        began, times = time.monotonic(), machine.cpu_times()
         found = _measured(Bench(scale, place, wanted))
         facts |= {
             "fdatasync after": machine.syncs(place),
             "load after": machine.load(),
+            "stolen by the host": machine.stolen(times),
             "took": f"{time.monotonic() - began:.0f} s",
         }
     finally:

@@ -64,6 +64,20 @@ def load() -> str:
     return " ".join(f"{value:.2f}" for value in os.getloadavg())
 
 
+def cpu_times() -> tuple[float, float]:
+    """Seconds of all cores together since the start of the machine, and those of them that its host gave to others
+    (the columns of `cpu` in /proc/stat, see proc_stat(5))."""
+    columns = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    times = [int(column) / os.sysconf("SC_CLK_TCK") for column in columns]
+    return sum(times), times[7]
+
+
+def stolen(since: tuple[float, float]) -> str:
+    """What part of the cores' time the host gave to others since then: above a few percent no latency means much."""
+    (total, taken), (total_before, taken_before) = cpu_times(), since
+    return f"{100 * (taken - taken_before) / max(total - total_before, 0.01):.1f} %"
+
+
 def file_system(directory: Path) -> str:
     """The kind of file system on which the directory lies."""
     device = directory.stat().st_dev
