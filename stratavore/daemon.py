@@ -212,8 +212,7 @@ async def build(
             idle_seconds=config.shim.idle_exit,
         )
         prices, now = Prices(config.prices), clock.now()
-        pricing = asyncio.ensure_future(price_again(database, prices, daemon.judge, now=now))
-        pricing.add_done_callback(daemon.on_end_of_work)
+        pricing = asyncio.ensure_future(_try(partial(price_again, database, prices, daemon.judge, now=now)))
         stack.push_async_callback(_cancel, pricing)
         await asyncio.wait([pricing], timeout=_PRICING_SECONDS)  # a long ledger is priced beside all else
         board, holds, copying = Board(clock.now), Holds(), Turns()
@@ -286,7 +285,7 @@ async def _whenever(event: asyncio.Event, work: Callable[[], Awaitable[object]])
 
 async def _try(work: Callable[[], Awaitable[object]]) -> None:
     """A failure is logged, and the next time is another try."""
-    name = getattr(work, "__qualname__", "")
+    name = getattr(getattr(work, "func", work), "__qualname__", "")
     try:
         await work()
     except StratavoreError as error:

@@ -123,9 +123,9 @@ def _facts(runner: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _cost(runner: dict[str, Any]) -> str:
-    if runner["cost_usd"] is None:
-        return ""
     calls = runner["unpriced_calls"]
+    if runner["cost_usd"] is None:
+        return f"unknown: {calls} calls of models that have no price" if calls else ""
     return f"{humane.usd(runner['cost_usd'])} USD" + (
         f", without {calls} calls of models that have no price" if calls else ""
     )

@@ -1,36 +1,27 @@
 """Prices that have changed, at the start of a daemon: a slice of the ledger at a time.
 
-Rule: where nothing changed nothing is written, and where nothing can be written nothing is lost: it is done at the next
-start.
+Rule: where nothing changed nothing is written; what a failure interrupts is done at the next start.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from datetime import datetime
 
-from stratavore.errors import StratavoreError
 from stratavore.ledger.prices import Prices
 from stratavore.store import repricing
 from stratavore.store.database import Database
 
-log = logging.getLogger(__name__)
-
 
 async def price_again(database: Database, prices: Prices, on_priced: Callable[[], None], *, now: datetime) -> None:
     """Let every call cost what the configuration says now, or what the table says if it has no price yet."""
-    try:
-        changed = await asyncio.to_thread(lambda: repricing.find(database.reader(), prices, now=now))
-        if changed.is_nothing:
-            return
-        await database.write(lambda tx: repricing.begin(tx, changed))
-        place: repricing.Place | None = repricing.START
-        while place is not None:
-            place = await _slice(database, prices, changed, place, now)
-        await database.write(lambda tx: repricing.finish(tx, prices))
-    except StratavoreError as error:
-        log.warning("calls keep the prices that they had, until the next start", extra={"why": error.message})
+    changed = await asyncio.to_thread(lambda: repricing.find(database.reader(), prices, now=now))
+    if changed.is_nothing:
         return
+    await database.write(lambda tx: repricing.begin(tx, changed))
+    place: repricing.Place | None = repricing.START
+    while place is not None:
+        place = await _slice(database, prices, changed, place, now)
+    await database.write(lambda tx: repricing.finish(tx, prices))
     on_priced()
 
 

@@ -7,7 +7,7 @@ from stratavore.clock import iso
 from stratavore.config import ModelPrice
 from stratavore.ledger.prices import Prices
 from stratavore.model import BudgetPeriod, BudgetScope, OnExceeded
-from stratavore.store import budgets, repricing
+from stratavore.store import budgets, repricing, runners
 from tests.books import ACTOR, NOW, Books
 
 DAY = timedelta(days=1)
@@ -71,6 +71,14 @@ def test_what_had_no_price_costs_once_there_is_one(books: Books) -> None:
         assert costs(books) == {"x": 1_000_000, "y": None, "z": 7}
         shown = budgets.get_shown(books.rows, number, now=NOW)
         assert (round(shown.used_usd * 1e9), shown.used_tokens, shown.exceeded) == (1_000_000, 0, True)
+
+
+def test_a_runner_of_whose_calls_none_has_a_price_costs_what_nobody_knows(books: Books) -> None:
+    runner = books.runner()
+    used(books, runner.id, ("x", "new", None), ("y", "unknown", None))
+    assert runners.get_runner(books.rows, runner.id).cost_usd is None
+    start(books, new=1)
+    assert runners.get_runner(books.rows, runner.id).cost_usd == 0.001
 
 
 def test_a_configured_price_that_is_corrected_holds_for_what_was_booked_and_lets_go(books: Books) -> None:

@@ -280,7 +280,9 @@ SELECT r.id, r.name, p.name AS project, r.agent,
             ELSE (SELECT SUM(o.output_bytes) FROM runs AS o WHERE o.runner_id = r.id) END AS output_bytes,
        CASE WHEN r.run = 1 THEN n.dropped_bytes
             ELSE (SELECT SUM(o.dropped_bytes) FROM runs AS o WHERE o.runner_id = r.id) END AS dropped_bytes,
-       n.last_line, u.tokens, u.cost_nano_usd / 1e9 AS cost_usd, u.unpriced_calls, b.reason AS blocked,
+       n.last_line, u.tokens,
+       CASE WHEN u.unpriced_calls < u.calls THEN u.cost_nano_usd / 1e9 END AS cost_usd,  -- what nothing priced is unknown
+       u.unpriced_calls, b.reason AS blocked,
        r.alive, r.project_id
   FROM runners AS r
   JOIN projects AS p ON p.id = r.project_id
